@@ -1,0 +1,315 @@
+"""The command line. Exit codes: 0 done, 1 a failure while running, 2 bad input (all faults, no traceback), 130 interrupted.
+
+Commands that read take --json: one document on standard output and nothing else there; logs and progress go to standard error.
+Each handler imports what it needs, so that `--help` and the reading commands start quickly.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine import queue
+from engine.errors import BadInput, LetheError
+
+Handler = Callable[[argparse.Namespace], tuple[Any, str]]  # (JSON document, text for people)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    parser = _parser()
+    try:
+        asked = parser.parse_args(arguments)
+    except SystemExit as error:  # argparse has printed its message
+        return int(error.code or 0)
+    logging.basicConfig(level=logging.INFO if asked.verbose else logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    handler: Handler = asked.handler
+    try:
+        document, text = handler(asked)
+    except LetheError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except OSError as error:  # a folder that cannot be read or written, a full disk: nothing a traceback would explain better
+        print(f"{error.filename or 'file system'}: {error.strerror or error}; check its permissions and the room on its disk "
+              "(LETHE_HOME and LETHE_DATA choose other places). Finished runs are kept.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; finished runs are kept, the same command goes on from there", file=sys.stderr)
+        return 130
+    try:
+        print(json.dumps(document, indent=1, default=str) if getattr(asked, "json", False) else text)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0 if not isinstance(document, dict) or not document.get("failed") else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m engine", description="Train, unlearn, attack; record and read the results.")
+    parser.add_argument("--verbose", action="store_true", help="log what happens to standard error")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, handler: Handler, doc: str, among: Any = commands) -> argparse.ArgumentParser:
+        made = among.add_parser(name, help=doc, description=doc)
+        made.set_defaults(handler=handler)
+        made.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        return made
+
+    for kind in ("methods", "datasets", "models", "attacks", "scenarios"):
+        add(kind, _catalogue(kind), f"list the {kind} there are")
+
+    rerun = add("rerun", _rerun, "train, unlearn and measure one model")
+    rerun.add_argument("method")
+    rerun.add_argument("--dataset", required=True)
+    rerun.add_argument("--model", required=True)
+    rerun.add_argument("--seed", type=int, required=True)
+    rerun.add_argument("--variant", default="corrected")
+    rerun.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a hyper-parameter; may be repeated")
+    rerun.add_argument("--no-store", action="store_true", help="compute it afresh and record nothing")
+    rerun.add_argument("--plan", action="store_true", help="only say how long it would take and what must be trained first")
+
+    study = commands.add_parser("study", help="run or plan a study file").add_subparsers(required=True, metavar="run|plan")
+    run = add("run", _study_run, "compute what a study asks for and is not done yet", study)
+    run.add_argument("file", type=Path)
+    run.add_argument("--executor", choices=["local"], default="local")
+    run.add_argument("--workers", type=int, help="processes (default: one a core)")
+    run.add_argument("--exact", action="store_true", help="every model on the exact path")
+    run.add_argument("--fresh", action="store_true", help="do not count the shipped results as done")
+    plan = add("plan", _study_plan, "say what a study would compute", study)
+    plan.add_argument("file", type=Path)
+    plan.add_argument("--fresh", action="store_true")
+
+    search = commands.add_parser("search", help="look at searches").add_subparsers(required=True, metavar="show")
+    show = add("show", _search_show, "the trials of a study's search and which were chosen", search)
+    show.add_argument("--study", default="embedded")
+    show.add_argument("--method")
+
+    board = add("leaderboard", _leaderboard, "methods of a study, best first by one metric")
+    board.add_argument("--dataset", default="digits")
+    board.add_argument("--model", default="cnn")
+    board.add_argument("--metric", default="balanced_accuracy")
+
+    take = add("ingest", _ingest, "take finished runs (or the record folders in DIR) into the results")
+    take.add_argument("dir", type=Path, nargs="?")
+
+    verify = add("verify", _verify, "compute stored cells again and compare bit for bit")
+    verify.add_argument("--cells", type=int, default=3)
+
+    add("doctor", _doctor, "versions, devices, store, disk and queue")
+    pack = add("pack", _pack, "write shipped and own results into the file that ships, and the weights that it needs")
+    pack.add_argument("--only-own", action="store_true", help="leave out what the shipped file has now")
+    add("job", _job, "run a job of the Lab (started by the app)").add_argument("job_id")
+    return parser
+
+
+# ---- reading
+
+
+def _catalogue(kind: str) -> Handler:
+    def handler(asked: argparse.Namespace) -> tuple[Any, str]:
+        from engine.jobs.catalogue import build
+
+        rows = build()[kind]
+        return rows, "\n".join(f"{row['name']:<14} {row['label']:<22} {row['doc'].splitlines()[0] if row['doc'] else ''}" for row in rows)
+
+    return handler
+
+
+def _results() -> Any:
+    from engine.jobs.home import shipped_file
+    from engine.store import reader
+
+    return reader.open_results(shipped_file(), queue.home())
+
+
+def _search_show(asked: argparse.Namespace) -> tuple[Any, str]:
+    sql = """SELECT r.method, t.trial, t.score, t.status, t.chosen, t.params, t.parts FROM trials t JOIN runs r USING (run_id)
+             WHERE r.study = $study AND ($method IS NULL OR r.method = $method) ORDER BY r.method, t.score NULLS LAST, t.trial"""
+    rows = _results().execute(sql, {"study": asked.study, "method": asked.method}).fetchall()
+    if not rows:
+        raise BadInput(f"no search of study '{asked.study}'" + (f" for method '{asked.method}'" if asked.method else "") + " is stored; "
+                       "`python -m engine study run data/studies/embedded.yaml` makes the embedded one")
+    trials = [{"method": m, "trial": t, "score": s, "status": st, "chosen": c, "params": json.loads(p), "parts": json.loads(q)}
+              for m, t, s, st, c, p, q in rows]
+    lines = [f"{t['method']:<8} {'*' if t['chosen'] else ' '} {'failed' if t['score'] is None else format(t['score'], '.4f'):>8}  "
+             + " ".join(f"{k}={v}" for k, v in t["params"].items()) for t in trials]
+    return {"trials": trials, "chosen": {t["method"]: t["params"] for t in trials if t["chosen"]}}, "\n".join(lines)
+
+
+# metric -> (column title, what is best: a direction or a value)
+_BOARD = {"balanced_accuracy": ("U-LiRA", 0.5), "auc": ("U-LiRA AUC", 0.5), "mia_test": ("pop. MIA", 0.5), "indiscernibility": ("Indisc.", 1.0),
+          "test_accuracy": ("test acc.", 1.0), "test_retention": ("test ret.", 1.0), "retention_deviation": ("ret. dev.", 0.0), "rte": ("RTE", float("inf")),
+          "unlearn_s": ("seconds", 0.0)}
+
+
+def _leaderboard(asked: argparse.Namespace) -> tuple[Any, str]:
+    from engine.registry import pick
+    from engine.store import queries
+
+    pick(asked.metric, _BOARD, "metric", "leaderboard --help")
+    db = _results()
+    studies = queries.studies(db)
+    mine = studies[(studies["dataset"] == asked.dataset) & (studies["model"] == asked.model)]
+    if mine.empty:
+        known = ", ".join(f"{d}/{m}" for d, m in zip(studies["dataset"], studies["model"], strict=True)) or "none"
+        raise BadInput(f"no study on {asked.dataset} with {asked.model} is stored; there are: {known}")
+    name = str(mine.iloc[0]["study"])
+    frame = queries.results(db, study=name)
+    best = _BOARD[asked.metric][1]
+    off = frame[asked.metric].map(lambda v: -v if best == float("inf") else abs(v - best))
+    frame = frame.assign(_off=off).sort_values("_off", na_position="last")
+    rows = [{"method": r["method"], "variant": r["variant"], "seeds": int(r["seeds"]),
+             **{m: {"mean": _none(r[m]), "ci": [_none(r[f"{m}_lo"]), _none(r[f"{m}_hi"])]} for m in _BOARD if m in frame}} for r in frame.to_dict("records")]
+    titles = ["method", *(t for m, (t, _) in _BOARD.items() if m in frame)]
+    lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
+    for row in rows:
+        cells = [_interval(row[m], m) for m in _BOARD if m in row]
+        lines.append(f"| {row['method']} | {' | '.join(cells)} |")
+    return {"study": name, "metric": asked.metric, "ranking": rows}, "\n".join(lines)
+
+
+def _none(value: float) -> float | None:
+    return None if value != value else float(value)
+
+
+def _interval(cell: dict[str, Any], metric: str) -> str:
+    mean, (lo, hi) = cell["mean"], cell["ci"]
+    if mean is None:
+        return "–"
+    form = "{:.3f}" if metric not in ("rte", "unlearn_s") else "{:.3g}"
+    half = f" ± {form.format((hi - lo) / 2)}" if lo is not None and hi is not None and metric not in ("rte", "unlearn_s") else ""
+    return form.format(mean) + half
+
+
+def _doctor(asked: argparse.Namespace) -> tuple[Any, str]:
+    import shutil
+
+    import torch
+
+    from engine.data.dataset import data_root
+    from engine.jobs import provenance
+    from engine.jobs.calibrate import device_kind
+    from engine.jobs.home import shipped_file
+
+    home = queue.home()
+    home.mkdir(parents=True, exist_ok=True)
+    db = _results()
+    runs = dict(db.execute("SELECT status, count(*) FROM runs GROUP BY status").fetchall())
+    jobs = [s.state for s in queue.jobs()]
+    document = {
+        "versions": json.loads(provenance.versions()), **provenance.source(),
+        "device": {"chosen": device_kind(), "cuda": torch.cuda.is_available(), "machine": provenance.machine("cpu")},
+        "store": {"shipped": None if shipped_file() is None else str(shipped_file()), "home": str(home), "runs": runs},
+        "data": {"LETHE_DATA": str(data_root()), "exists": data_root().is_dir()},
+        "disk": {"free_bytes": shutil.disk_usage(home).free}, "queue": {state: jobs.count(state) for state in set(jobs)},
+    }
+    return document, "\n".join(f"{name:<9} {value}" for name, value in document.items())
+
+
+# ---- computing
+
+
+def _rerun(asked: argparse.Namespace) -> tuple[Any, str]:
+    from engine.jobs import rerun
+
+    faults, given = [], {}
+    for item in asked.set:
+        name, equals, value = item.partition("=")
+        if not equals:
+            faults.append(f"--set {item}: must be NAME=VALUE")
+        given[name.strip()] = value
+    if faults:
+        raise BadInput(*faults)
+    request = rerun.ask(asked.method, asked.dataset, asked.model, asked.seed, variant=asked.variant, params=given)
+    if asked.plan:
+        document = rerun.estimate(request)
+        return document, "\n".join([f"about {document['seconds']:.0f} s", *(f"  {n['seconds']:6.1f} s  {n['what']}{' (stored)' if n['stored'] else ''}"
+                                                                            for n in document["needs"])])
+    document = rerun.rerun(request, store=not asked.no_store, say=lambda phase, done, total: print(f"{phase} …", file=sys.stderr))
+    text = [f"run {document['run_id']}{' (stored before)' if document['reused'] else ''}"]
+    text += [f"  {name:<22} {value:.4g}" for name, value in document["metrics"].items()]
+    if "u_lira" in document:
+        u = document["u_lira"]["balanced_accuracy"]
+        text.append(f"  u_lira (one fresh model) {u['value']:.3f} [{u['lo']:.3f}, {u['hi']:.3f}]")
+    return document, "\n".join(text)
+
+
+def _job(asked: argparse.Namespace) -> tuple[Any, str]:
+    """Run a job to its end; whatever goes wrong is in its status."""
+    from engine.jobs import rerun
+
+    job_id, request = asked.job_id, queue.status(asked.job_id).request
+
+    def heard(epoch: int, means: dict[str, Any]) -> None:
+        for name, value in means.items():
+            queue.log_point(job_id, epoch, name, float(value[0]))
+
+    def say(phase: str, done: float, total: float) -> None:
+        queue.update(job_id, phase=phase, done=done, total=total)
+
+    try:
+        queue.update(job_id, phase="starting")
+        checked = rerun.ask(request["method"], request["dataset"], request["model"], request["seed"], variant=request["variant"], params=request["params"])
+        queue.update(job_id, run_id=checked.cell.run_id)
+        document = rerun.rerun(checked, heard=heard, say=say)
+    except LetheError as error:
+        queue.fail(job_id, str(error))
+        raise
+    except Exception as error:  # the boundary of a job: the page shows the reason, the log has the traceback
+        queue.fail(job_id, f"{type(error).__name__}: {error}. The traceback is in the job's log.")
+        raise
+    queue.finish(job_id, document)
+    return document, f"job {job_id} done: run {document['run_id']}"
+
+
+def _study_run(asked: argparse.Namespace) -> tuple[Any, str]:
+    from engine.jobs import driver, study
+
+    if asked.workers is not None and not 1 <= asked.workers <= 256:
+        raise BadInput(f"--workers: got {asked.workers}, must be int in [1, 256]")
+    checked = study.read(asked.file, exact=asked.exact)
+    counts = driver.Driver(checked, workers=asked.workers, fresh=asked.fresh).run()
+    document = {"study": checked.name, "planned": counts.planned, "done": counts.done, "skipped": counts.skipped, "failed": counts.failed,
+                "failures": counts.failures}
+    text = f"{checked.name}: {counts.planned} planned, {counts.done} done, {counts.skipped} skipped, {counts.failed} failed"
+    if counts.failed:
+        text += f"; see {queue.home() / 'logs' / f'{checked.name}.log'}, and run it again to try those anew"
+    return document, text
+
+
+def _study_plan(asked: argparse.Namespace) -> tuple[Any, str]:
+    from engine.jobs import driver, study
+
+    document = driver.planned(study.read(asked.file), fresh=asked.fresh)
+    return document, (f"{document['study']}: {document['planned']} models, {document['done']} done; {document['images'] / 1e6:.1f} million images to train on. "
+                      f"{document['note']}")
+
+
+def _ingest(asked: argparse.Namespace) -> tuple[Any, str]:
+    from engine.store import ingest
+
+    done = ingest.ingest(queue.home(), asked.dir)
+    document = {"taken": done.taken, "known": done.known, "refused": [{"folder": str(path), "reason": reason} for path, reason in done.refused]}
+    lines = [f"{len(done.taken)} taken in, {len(done.known)} already known, {len(done.refused)} refused"]
+    return document, "\n".join(lines + [f"  {path}: {reason}" for path, reason in done.refused])
+
+
+def _verify(asked: argparse.Namespace) -> tuple[Any, str]:
+    from engine.jobs.verify import verify
+
+    if asked.cells < 1:
+        raise BadInput(f"--cells: got {asked.cells}, must be 1 or more")
+    document = verify(asked.cells)
+    return document, f"{document['checked']} checked, {document['equal']} equal" + "".join(f"\n  {d}" for d in document["different"])
+
+
+def _pack(asked: argparse.Namespace) -> tuple[Any, str]:
+    from engine.jobs.pack import pack
+
+    document = pack(only_own=asked.only_own)
+    return document, ", ".join(f"{count} {table}" for table, count in document["rows"].items()) + f"; {document['checkpoints']} checkpoints"
+
+

@@ -1,0 +1,90 @@
+"""Who is in retain, forget, val and test: index arrays into a dataset, by the study's procedure and by U-LiRA's.
+
+Source: the Deep Unlearn study (arXiv:2410.01276) and its released code; `half` and `forget_part` differ from it as stated.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from engine.errors import BadInput
+
+FORGET_PARTS = 10  # U-LiRA: forget sets of a split are tenths of its training half
+Indices = Int[np.ndarray, " _"]  # every one of its own length
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which examples play which part.
+
+    pool: use only so many training images (the first of `RandomState(123).permutation`), or None for all.
+    protocol: `seeds` (the study's one split), `u_lira` or `tuning` (a random half of the pool, number `split`).
+    forget: number of the forget set; None for a model that forgets nothing.
+    """
+
+    dataset: str
+    protocol: str
+    pool: int | None = None
+    split: int | None = None
+    forget: int | None = None
+
+
+def held_out(n: int, ratio: float) -> tuple[Indices, Indices]:
+    """(kept, held out) positions of 0..n-1: the first ceil(ratio n) of `RandomState(123).permutation(n)` are held out.
+
+    The same as scikit-learn's `train_test_split(random_state=123)`, in that order.
+    """
+    order = np.random.RandomState(123).permutation(n)
+    cut = int(np.ceil(ratio * n))
+    return order[cut:], order[:cut]
+
+
+def pool_of(n_train: int, pool: int | None) -> Indices:
+    """The training images that a study uses. Raises: BadInput when there are not so many."""
+    if pool is None:
+        return np.arange(n_train)
+    if not 20 <= pool <= n_train:
+        raise BadInput(f"data.pool: got {pool}, must be from 20 to {n_train}, the number of training images")
+    return np.sort(np.random.RandomState(123).permutation(n_train)[:pool])
+
+
+def indices(spec: DataSpec, n_train: int, n_test: int) -> dict[str, Indices]:
+    """Split name -> dataset indices.
+
+    seeds: retain, forget, val, test (15 % of the pool are val, 10 % of the rest forget).
+    u_lira, tuning: retain, forget, heldout (the other half), test; `pool` in the order that scores are stored in.
+    With `forget` None, forget is empty and retain is all training data.
+    """
+    pool, test = pool_of(n_train, spec.pool), np.arange(n_train, n_train + n_test)
+    if spec.protocol == "seeds":
+        train, val = (pool[part] for part in held_out(len(pool), 0.15))
+        kept, dropped = (train[part] for part in held_out(len(train), 0.10))
+        if spec.forget is None:
+            kept, dropped = train, train[:0]
+        return {"retain": kept, "forget": dropped, "val": val, "test": test}
+    if spec.split is None:
+        raise ValueError(f"protocol {spec.protocol} needs a split number")
+    train, heldout = half(pool, spec.split)
+    kept, dropped = (train, train[:0]) if spec.forget is None else forget_part(train, spec.split, spec.forget)
+    return {"retain": kept, "forget": dropped, "heldout": heldout, "test": test, "pool": pool}
+
+
+def half(pool: Indices, split: int) -> tuple[Indices, Indices]:
+    """(train, held out): the two halves of `default_rng(split).permutation(pool)`, the study's procedure."""
+    order = np.random.default_rng(split).permutation(pool)
+    return order[: len(pool) // 2], order[len(pool) - len(pool) // 2 :]
+
+
+def forget_part(train: Indices, split: int, forget: int) -> tuple[Indices, Indices]:
+    """(retain, forget): forget set number `forget` of ten disjoint ones of equal size.
+
+    The study draws each forget set independently; disjoint tenths use every example of a half equally often, so with all
+    ten each example is forgotten exactly once a split in which it was trained on.
+    """
+    if not 0 <= forget < FORGET_PARTS:
+        raise BadInput(f"forget set: got {forget}, must be from 0 to {FORGET_PARTS - 1}")
+    order = np.random.default_rng([split, 1]).permutation(train)
+    size = len(train) // FORGET_PARTS
+    part = slice(forget * size, (forget + 1) * size)
+    return np.concatenate([order[: part.start], order[part.stop :]]), order[part]

@@ -1,0 +1,94 @@
+"""One pass over each split of a stack, and every per-model number that follows from it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from engine.attacks.gaussians import TOO_LARGE
+from engine.attacks.population_mia import indiscernibility, population_mia
+from engine.attacks.scores import phi
+from engine.data.loader import Splits
+from engine.losses import ce_per_example
+from engine.metrics.accuracy import retention, retention_deviation
+from engine.metrics.roc import auc
+from engine.models.stack import Stack
+
+EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Per model and example of one split."""
+
+    correct: Bool[np.ndarray, "r n"]
+    loss: Float[np.ndarray, "r n"]
+    phi: Float[np.ndarray, "r n"]
+
+
+@torch.no_grad()
+def outputs(stack: Stack, data: Splits, split: str) -> Outputs:
+    """Correctness, cross-entropy and logit-scaled confidence, in eval mode without augmentation, in the weights' own precision."""
+    training, precision = stack.training, stack.precision
+    stack.eval().precision = "fp32" if precision == "bf16" else precision
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    for x, y in data.ordered(split, EVALUATION_BATCH):
+        logits = stack(x)
+        own = torch.stack([phi(z, labels) for z, labels in zip(logits, y, strict=True)])
+        parts.append((logits.argmax(-1) == y, ce_per_example(logits, y), own))
+    stack.train(training).precision = precision
+    correct, loss, confidence = (torch.cat(column, 1).cpu().numpy() for column in zip(*parts, strict=True))
+    return Outputs(correct, loss, confidence)
+
+
+Metrics = dict[str, float]
+
+
+def seeds_metrics(stack: Stack, data: Splits, references: Sequence[Metrics | None]) -> list[Metrics | None]:
+    """Accuracies on the four splits, retention against the retrained model of the same seed, population MIA, for each replica.
+
+    `references[r]`: the metrics of that retrained model, or None where replica r is itself one.
+    None for a replica whose outputs are not finite, or beyond any logit: it diverged, and there is no number to give.
+    """
+    found = {split: outputs(stack, data, split) for split in ("retain", "forget", "val", "test")}
+    rows: list[Metrics | None] = []
+    for r in range(stack.replicas):
+        if not all((np.abs(o.phi[r]) < TOO_LARGE).all() for o in found.values()):
+            rows.append(None)
+            continue
+        row = {f"{split}_accuracy": float(o.correct[r].mean()) for split, o in found.items()}
+        reference = references[r] or row
+        for split in found:
+            row[f"{split}_retention"] = retention(row[f"{split}_accuracy"], reference[f"{split}_accuracy"])
+        row["retention_deviation"] = retention_deviation(*(row[f"{split}_retention"] for split in ("retain", "forget", "test")))
+        row["mia_val"] = population_mia(found["forget"].loss[r], found["val"].loss[r])
+        row["mia_test"] = population_mia(found["forget"].loss[r], found["test"].loss[r])
+        row["indiscernibility"] = indiscernibility(row["mia_test"])
+        rows.append(row)
+    return rows
+
+
+def u_lira_metrics(stack: Stack, data: Splits) -> tuple[list[Metrics | None], Float[np.ndarray, "r n"]]:
+    """Accuracies on retain, forget and the held-out half for each replica (None where it diverged), and phi of the whole pool
+    in its order."""
+    found = outputs(stack, data, "pool")
+    pool = data.index("pool").cpu().numpy()
+    rows: list[Metrics | None] = []
+    for r in range(stack.replicas):
+        if not (np.abs(found.phi[r]) < TOO_LARGE).all():
+            rows.append(None)
+            continue
+        where = {split: _positions(pool[r], data.index(split)[r]) for split in ("retain", "forget", "heldout")}
+        row = {f"{split}_accuracy": float(found.correct[r, at].mean()) for split, at in where.items() if len(at)}
+        if len(where["forget"]):
+            row["forget_heldout_auc"] = auc(-found.loss[r, where["forget"]], -found.loss[r, where["heldout"]])
+        rows.append(row)
+    return rows, found.phi.astype(np.float32)
+
+
+def _positions(pool: Int[np.ndarray, " n"], members: Int[Tensor, " m"]) -> Int[np.ndarray, " m"]:
+    """Where in the (sorted) pool these dataset indices stand."""
+    return np.searchsorted(pool, members.cpu().numpy())

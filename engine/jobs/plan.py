@@ -1,0 +1,77 @@
+"""From cells to tasks: which cells are still to do, which run together as one stack, and how much work that is."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine import registry
+from engine.data.catalogue import loaded
+from engine.data.splits import DataSpec, indices
+from engine.jobs.cells import Cell
+from engine.runtime import is_shared
+from engine.store.records import identity
+
+EXACT_STACK = 8  # replicas of a loop stack: they run one after another, so this only sizes a task
+
+
+@dataclass(frozen=True)
+class Task:
+    """Cells of one shape that run as one stack. work: images that its training steps will see."""
+
+    cells: tuple[Cell, ...]
+    work: float
+
+    @property
+    def name(self) -> str:
+        return identity([c.run_id for c in self.cells])
+
+
+def stack_key(cell: Cell) -> tuple[Any, ...]:
+    """Cells with the same key have the same shapes throughout and may share a stack."""
+    shared = tuple((n, v) for n, v in cell.params if is_shared(n, type(v)))
+    data = (cell.data.dataset, cell.data.protocol in ("u_lira", "tuning"), cell.data.pool, cell.data.forget is None)
+    return (cell.method, cell.variant, *data, cell.data.protocol, cell.model, cell.recipe, cell.numeric, shared)
+
+
+def tasks(cells: Iterable[Cell], replicas: Callable[[Cell], int], slots: int = 1) -> list[Task]:
+    """Stacks of at most `replicas(cell)` cells of equal shape, sorted by epochs so that few are gated; longest task first.
+
+    Few cells are shared out evenly among `slots` processes.
+    """
+    groups: dict[tuple[Any, ...], dict[str, Cell]] = defaultdict(dict)
+    for cell in cells:
+        groups[stack_key(cell)].setdefault(cell.run_id, cell)
+    made = []
+    for group in groups.values():
+        ordered = sorted(group.values(), key=lambda c: (_epochs(c), c.data.split or 0, c.data.forget or 0, c.seed))
+        size = max(1, min(replicas(ordered[0]), -(-len(ordered) // slots)))
+        for start in range(0, len(ordered), size):
+            part = tuple(ordered[start : start + size])
+            made.append(Task(part, sum(work(c) for c in part)))
+    return sorted(made, key=lambda t: -t.work)
+
+
+def work(cell: Cell) -> float:
+    """Images that the training steps of a cell see, from its declared epochs and the splits it reads."""
+    sizes = split_sizes(cell.data)
+    if cell.kind == "original":
+        return _epochs(cell) * (sizes["retain"] + sizes["forget"])
+    reads = {"retain"} if cell.kind == "retrained" else registry.get(cell.method).reads
+    return _epochs(cell) * sum(sizes.get(split, 0) for split in reads)
+
+
+def split_sizes(spec: DataSpec) -> dict[str, int]:
+    data = loaded(spec.dataset)
+    return {name: len(rows) for name, rows in indices(spec, data.n_train, len(data) - data.n_train).items()}
+
+
+def _epochs(cell: Cell) -> float:
+    return float(dict(cell.recipe if cell.kind != "unlearned" else cell.params).get("epochs", 1))
+
+
+def stages(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """In the order in which they need each other: retrained (the reference of metrics), original, unlearned."""
+    return [[c for c in cells if c.kind == kind] for kind in ("retrained", "original", "unlearned")]
+
+

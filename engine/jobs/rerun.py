@@ -1,0 +1,269 @@
+"""One model again: the Lab's and the command line's `rerun`. A small study of its own, on the exact path, one model at a time.
+
+It plans what it depends on (the retrained and the original model of that seed), uses what is stored or shipped, and says
+before it starts how long the rest will take.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine import registry
+from engine.attacks import u_lira
+from engine.data.catalogue import get as dataset_info
+from engine.data.catalogue import loaded
+from engine.data.splits import DataSpec, pool_of
+from engine.errors import BadInput, RunError
+from engine.jobs import attack, catalogue, home, plan, provenance
+from engine.jobs.allocator import keep_memory
+from engine.jobs.calibrate import Calibration, device_kind
+from engine.jobs.cells import Cell, Numeric
+from engine.jobs.compute import SCORES, Context, Heard, compute, run_row
+from engine.jobs.study import FRESH_FIRST_SPLIT, Study, make_cell
+from engine.jobs.study import read as read_study
+from engine.jobs.timing import time_cell, timing_id
+from engine.models import catalogue as models
+from engine.store import ingest, reader, records
+from engine.train import recipe_for
+
+REPEATS = 3
+Say = Callable[[str, float, float], None]  # phase, done, total
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A rerun as it was asked for, checked. stored: the shipped study whose data and recipe it follows, if there is one."""
+
+    cell: Cell
+    stored: Study | None
+    shadows: str | None  # run_id of the U-LiRA attack whose settings equal these, or None
+    why_no_shadows: str
+
+    @property
+    def target(self) -> Cell:
+        """The same method and settings on a fresh random half of the pool, which no stored shadow was trained on."""
+        assert self.stored is not None
+        split = FRESH_FIRST_SPLIT + self.cell.seed
+        return self.stored.cell("u_lira", self.cell.method, seed=split, split=split, params=dict(self.cell.params))
+
+
+def ask(method: str, dataset: str, model: str, seed: int, *, variant: str = "corrected", params: Mapping[str, Any] | None = None) -> Asked:
+    """Check a rerun before anything is trained. Raises: BadInput with all faults at once."""
+    faults: list[str] = []
+
+    def tried(check: Callable[[], Any]) -> Any:
+        try:
+            return check()
+        except BadInput as error:
+            faults.extend(error.faults)
+            return None
+
+    known = None if method in ("original", "retrained") else tried(lambda: registry.get(method))
+    tried(lambda: dataset_info(dataset))
+    tried(lambda: models.get(model))
+    if known is not None:
+        tried(lambda: known.params.from_dict(params or {}, method))
+    elif params and not faults:
+        faults.append(f"{method} has no hyper-parameters; leave --set out")
+    if variant != "corrected":
+        faults.append(f"variant: got {variant!r}, must be corrected")
+    if not isinstance(seed, int) or not 0 <= seed < 10_000:
+        faults.append(f"seed: got {seed!r}, must be int in [0, 9999]")
+    device = tried(device_kind)
+    if faults:
+        raise BadInput(*faults)
+    stored = study_of(dataset, model)
+    recipe, pool = (stored.recipe, stored.pool) if stored else (recipe_for(dataset, model), None)
+    cell = make_cell(DataSpec(dataset, "seeds", pool, None, 0), model, method, seed=seed, recipe=recipe, params=params, numeric=Numeric(device=device))
+    shadows, why = _shadows(cell, stored)
+    return Asked(cell, stored, shadows, why)
+
+
+def study_of(dataset: str, model: str) -> Study | None:
+    """The study in data/studies on this data and model, whose pool and recipe a rerun follows so that both compare."""
+    for path in sorted(home.STUDIES.glob("*.yaml")):
+        study = read_study(path)
+        if (study.dataset, study.model) == (dataset, model):
+            return study
+    return None
+
+
+def estimate(asked: Asked) -> dict[str, Any]:
+    """How long it will take and what it must train first, in seconds on this machine."""
+    known = home.Known.here()
+    calibration = Calibration(known.home)
+    torch.set_num_threads(calibration.threads(asked.cell))
+    needs = []
+
+    def need(what: str, cell: Cell, stored: bool, times: float = 1.0) -> None:
+        seconds = 0.0 if stored else times * plan.work(cell) / calibration.rate(cell, 1)
+        needs.append({"what": what, "seconds": seconds, "stored": stored})
+
+    cell = asked.cell
+    done = known.finished(cell.run_id)
+    if cell.kind != "retrained":
+        need(f"retrained model of seed {cell.seed}", cell.retrained, done or known.finished(cell.retrained.run_id))
+    if cell.kind == "unlearned":
+        need(f"original model of seed {cell.seed}", cell.original, known.has_weights(cell.original))
+    need(f"{cell.method} itself", cell, done)
+    timed = known.finished(timing_id(cell, REPEATS, torch.get_num_threads()))
+    need("timing, one model at a time", cell, timed, REPEATS + 1)
+    retrain = known.finished(timing_id(cell.retrained, REPEATS, torch.get_num_threads()))
+    needs.append({"what": "timing of retraining", "stored": retrain,
+                  "seconds": 0.0 if retrain else min(plan.work(cell.retrained) / calibration.rate(cell, 1), 30.0)})
+    if asked.shadows is not None:
+        target = asked.target
+        need("original of a fresh half, for U-LiRA", target.original, known.has_weights(target.original))
+        need(f"{cell.method} on the fresh half", target, known.has_scores(target))
+    overhead = 4.0  # starting the process and evaluating
+    return {"seconds": sum(n["seconds"] for n in needs) + overhead, "needs": needs, "reused": done, "u_lira": asked.shadows is not None,
+            "u_lira_reason": asked.why_no_shadows, "faults": []}
+
+
+def rerun(asked: Asked, *, store: bool = True, heard: Heard | None = None, say: Say = lambda phase, done, total: None) -> dict[str, Any]:
+    """Compute what is missing and return the result, in the form of `rerun --json`.
+
+    store: False computes the model afresh in a temporary place and records nothing. Raises: RunError.
+    """
+    if store:
+        return _Rerun(asked, home.Known.here(), heard, say).result()
+    with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
+        return _Rerun(asked, home.Known(Path(scratch), fresh=False), heard, say, again=True).result()
+
+
+class _Rerun:
+    def __init__(self, asked: Asked, known: home.Known, heard: Heard | None, say: Say, again: bool = False) -> None:
+        self.asked, self.cell, self.known, self.heard, self.say, self.again = asked, asked.cell, known, heard, say, again
+        self.command = f"python -m engine {command(asked)}"
+        keep_memory()
+        torch.set_num_threads(Calibration(home.Known.here().home).threads(asked.cell))
+
+    def result(self) -> dict[str, Any]:
+        catalogue.publish(self.known.home)
+        cell = self.cell
+        reused = not self.again and self.known.finished(cell.run_id)
+        if not reused:
+            self._train_missing()
+            self.say(f"running {cell.method}", 2, 5)
+            self._compute(cell, self.heard)
+        metrics = dict(self._metrics(cell.run_id))
+        self.say("timing", 3, 5)
+        metrics |= self._timing()
+        made: dict[str, Any] = {"run_id": cell.run_id, "method": cell.method, "variant": cell.variant, "dataset": cell.data.dataset, "model": cell.model,
+                                "seed": cell.seed, "params": dict(cell.params), "metrics": metrics, "reused": reused,
+                                "provenance": {"command": self.command, "machine": provenance.machine(cell.numeric.device),
+                                               "versions": json.loads(provenance.versions()), "pool": cell.data.pool, "recipe": dict(cell.recipe),
+                                               "mode": cell.numeric.mode, "precision": cell.numeric.precision, **provenance.source()}}
+        if self.asked.shadows is not None:
+            self.say("U-LiRA on a fresh target", 4, 5)
+            made["u_lira"] = self._attack_target()
+        else:
+            made["u_lira_reason"] = self.asked.why_no_shadows
+        if not self.again:
+            ingest.ingest(self.known.home)
+        self.say("done", 5, 5)
+        return made
+
+    def _train_missing(self) -> None:
+        cell = self.cell
+        if cell.kind != "retrained" and not self.known.finished(cell.retrained.run_id):
+            self.say(f"training the retrained model of seed {cell.seed}", 0, 5)
+            self._compute(cell.retrained)
+        if cell.kind == "unlearned" and not self.known.has_weights(cell.original):
+            self.say(f"training the original model of seed {cell.seed}", 1, 5)
+            self._compute(cell.original)
+
+    def _compute(self, cell: Cell, heard: Heard | None = None) -> None:
+        record, = compute([cell], Context(self.known.home, "rerun", self.command, (home.CHECKPOINTS,), self.known.references([cell]), heard))
+        row = record.tables["runs"][0]
+        if row["status"] != "done":
+            raise RunError(f"{cell.method} diverged: {row['error']}. It is recorded as a failure (run {cell.run_id}); try a smaller lr or fewer epochs.")
+
+    def _metrics(self, run_id: str) -> dict[str, float]:
+        metrics = self.known.metrics(run_id)
+        if not metrics:
+            raise RunError(f"run {run_id} diverged when it was computed; try a smaller lr or fewer epochs")
+        return metrics
+
+    def _timing(self) -> dict[str, float]:
+        """unlearn_s and rte, from dedicated runs on this machine."""
+        context = Context(self.known.home, "rerun", self.command, (home.CHECKPOINTS,))
+        reference = timing_id(self.cell.retrained, REPEATS, torch.get_num_threads())
+        if not self.known.finished(reference):
+            time_cell(self.cell.retrained, context, REPEATS)
+        own = timing_id(self.cell, REPEATS, torch.get_num_threads())
+        if not self.known.finished(own):
+            retrain = self.known.metrics(reference)
+            if self.cell.kind == "unlearned" and not self.known.has_weights(self.cell.original):
+                self._compute(self.cell.original)
+            time_cell(self.cell, context, REPEATS, (retrain["retrain_s"], int(retrain["retrain_epochs_timed"])))
+        return {name: value for name, value in self.known.metrics(own).items() if name in ("unlearn_s", "retrain_s", "rte")}
+
+    def _attack_target(self) -> dict[str, Any]:
+        """Score a fresh model of these settings against the stored shadows' Gaussians."""
+        target = self.asked.target
+        if not self.known.has_weights(target.original):
+            self._compute(target.original)
+        if not self.known.has_scores(target):
+            self._compute(target)
+        pool = pool_of(loaded(target.data.dataset).n_train, target.data.pool)
+        phi = np.load(self.known.home / "runs" / target.run_id / SCORES)
+        world = attack.world_of(target, pool)
+        stored = _gaussians(self.asked.shadows or "", pool)
+        result = u_lira.score_target(phi, world, mu_forgotten=stored["mu_forgotten"], sigma_forgotten=stored["sigma_forgotten"],
+                                     mu_never=stored["mu_never"], sigma_never=stored["sigma_never"])
+        content = {"kind": "attack", "attack": "u_lira_target", "version": u_lira.INFO.version, "target": target.run_id, "shadows": self.asked.shadows}
+        run_id = records.identity(content)
+        estimates = {"balanced_accuracy": result.balanced_accuracy, "auc": result.auc}
+        row = run_row(target, Context(self.known.home, "rerun", self.command)) | {
+            "run_id": run_id, "kind": "attack", "attack": "u_lira_target", "cell": json.dumps(content, sort_keys=True), "status": "done",
+            "started": provenance.now()}
+        rows = [{"run_id": run_id, **m} for m in result.metrics()]
+        records.write(self.known.home, records.Record(run_id, {"runs": [row], "metrics": rows}))
+        return {"run_id": run_id, "split": target.data.split, "shadows": self.asked.shadows, "interval": result.interval,
+                "n_forgotten": result.n_forgotten, "n_never": result.n_never,
+                **{n: {"value": e.value, "lo": e.lo, "hi": e.hi} for n, e in estimates.items()}}
+
+
+def _shadows(cell: Cell, stored: Study | None) -> tuple[str | None, str]:
+    """(run_id of the stored attack on these very settings, or None; why there is none)."""
+    if cell.kind != "unlearned":
+        return None, "references are attacked in the study itself"
+    if stored is None:
+        return None, "no study with stored shadows on this data and model; only population attacks apply"
+    db = reader.open_results(home.shipped_file(), home.Known.here().home)
+    rows = db.execute(
+        "SELECT run_id, params, mode, precision, device FROM runs WHERE kind = 'attack' AND attack = 'u_lira' AND status = 'done' AND dataset = ? "
+        "AND model = ? AND method = ? AND study = ?", [cell.data.dataset, cell.model, cell.method, stored.name]).fetchall()
+    db.close()
+    numeric = stored.numerics["u_lira"]
+    for run_id, params, *how in rows:
+        if json.loads(params) == dict(cell.params) and how == [numeric.mode, numeric.precision, numeric.device]:
+            return run_id, ""
+    if not rows:
+        return None, f"study {stored.name} has no U-LiRA shadows of {cell.method}; only population attacks apply"
+    theirs = json.loads(rows[0][1])
+    differing = ", ".join(f"{name}={value}" for name, value in theirs.items() if dict(cell.params).get(name) != value)
+    return None, f"the stored shadows of {cell.method} have other settings ({differing}); only population attacks apply"
+
+
+def _gaussians(run_id: str, pool: np.ndarray) -> dict[str, np.ndarray]:
+    """Stored means and deviations of both worlds, in the order of the pool; NaN where there are none."""
+    db = reader.open_results(home.shipped_file(), home.Known.here().home)
+    frame = db.execute("SELECT example, mu_forgotten, sigma_forgotten, mu_never, sigma_never FROM examples WHERE run_id = ?", [run_id]).df()
+    db.close()
+    return {str(name): column.to_numpy(float) for name, column in frame.set_index("example").reindex(pool).items()}
+
+
+def command(asked: Asked) -> str:
+    """The arguments that ask for it again."""
+    cell = asked.cell
+    settings = " ".join(f"--set {name}={value}" for name, value in cell.params)
+    return f"rerun {cell.method} --dataset {cell.data.dataset} --model {cell.model} --seed {cell.seed} {settings}".strip()
+

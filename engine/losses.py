@@ -1,0 +1,15 @@
+"""Losses per replica: every function maps stacked logits to one number a replica, `[R]`, never a mean across replicas."""
+
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def ce(logits: Float[Tensor, "r b k"], y: Int[Tensor, "r b"]) -> Float[Tensor, " r"]:
+    """Cross-entropy in nats, mean over the batch: the gradient of each replica equals that of a model trained alone."""
+    return ce_per_example(logits, y).mean(1)
+
+
+def ce_per_example(logits: Float[Tensor, "r b k"], y: Int[Tensor, "r b"]) -> Float[Tensor, "r b"]:
+    """Cross-entropy of every example, in nats."""
+    return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)

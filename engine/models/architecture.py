@@ -1,0 +1,27 @@
+"""What an architecture is to the rest: a name, a builder of one ordinary module, and its forward over a stack if it has one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from engine.models.fused import Fused
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """build(channels, classes, side) gives one network; fused(f, x [B, R*C, H, W]) -> logits [R, B, K] is that network over
+    a stack, or None where only the loop executor serves. Raise `version` whenever its numbers change."""
+
+    name: str
+    label: str
+    build: Callable[[int, int, int], nn.Module]
+    fused: "Callable[[Fused, Tensor], Tensor] | None"
+    doc: str
+    version: int = 1
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": self.name, "label": self.label, "doc": self.doc, "version": self.version,
+                "executors": ["loop", "fused"] if self.fused else ["loop"]}

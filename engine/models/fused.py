@@ -1,0 +1,66 @@
+"""Layers over a stack: R networks in one pass, channels of all replicas side by side in [B, R*C, H, W].
+
+Grouped convolutions and a batch-norm over R*C channels compute for every replica exactly what its own layer would, up to
+the order of sums. Only for networks that never mix channels across the group border: a concatenation or a channel shuffle
+would convert without an error and be wrong, so an architecture states its own `fused` forward and tests compare it in float64.
+
+Where the map is so small that a 3x3 kernel sees mostly padding, the convolution is the matrix product of the taps that meet
+real pixels; the rest of the kernel gets gradient zero, as it does in the plain convolution.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Fused:
+    """One forward pass: `params` and `buffers` by ordinary name, each [R, *shape]."""
+
+    def __init__(self, params: dict[str, Tensor], buffers: dict[str, Tensor], replicas: int, training: bool) -> None:
+        self.params, self.buffers, self.replicas, self.training = params, buffers, replicas, training
+
+    def conv(self, name: str, x: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+        """Bias-free convolution. x: [B, R*I, H, W] -> [B, R*O, H', W']."""
+        weight = self.params[f"{name}.weight"]
+        if weight.shape[-1] == 3 and padding == 1:
+            if x.shape[-2:] == (1, 1):
+                return self._matrix_product(x, weight[..., 1, 1])
+            if x.shape[-2:] == (2, 2):
+                return self._conv_on_2x2(x, weight, stride)
+        if weight.shape[-1] == 1 and x.shape[-2:] == (2, 2) and stride == 2:
+            return self._matrix_product(x[..., :1, :1], weight[..., 0, 0])
+        flat = weight.reshape(-1, *weight.shape[2:])
+        if x.shape[1] > self.replicas:  # a single channel a replica cannot be marked channels-last by its strides
+            flat = flat.contiguous(memory_format=torch.channels_last)
+        return F.conv2d(x, flat, stride=stride, padding=padding, groups=self.replicas)
+
+    def batch_norm(self, name: str, x: Tensor) -> Tensor:
+        """Batch-norm of every replica's channels by its own statistics; in training moves the running ones."""
+        if self.training:
+            self.buffers[f"{name}.num_batches_tracked"] += 1
+        mean, var = self.buffers[f"{name}.running_mean"], self.buffers[f"{name}.running_var"]
+        return F.batch_norm(x, mean.view(-1), var.view(-1), self.params[f"{name}.weight"].reshape(-1), self.params[f"{name}.bias"].reshape(-1),
+                            self.training, momentum=0.1, eps=1e-5)
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        """x: [R, B, I] -> [R, B, O]."""
+        return torch.baddbmm(self.params[f"{name}.bias"].unsqueeze(1), x, self.params[f"{name}.weight"].transpose(1, 2))
+
+    def mean_over_space(self, x: Tensor) -> Tensor:
+        """[B, R*C, H, W] -> [R, B, C]: global average pooling and the way back to one batch a replica."""
+        return x.mean((2, 3)).view(x.shape[0], self.replicas, -1).transpose(0, 1)
+
+    def _matrix_product(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x: [B, R*I, 1, 1], weight [R, O, I] -> [B, R*O, 1, 1]."""
+        rows = x.reshape(x.shape[0], self.replicas, -1).transpose(0, 1)
+        return torch.bmm(rows, weight.transpose(1, 2)).transpose(0, 1).reshape(x.shape[0], -1, 1, 1)
+
+    def _conv_on_2x2(self, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+        """A padded 3x3 convolution of a 2x2 map: each output pixel sees each input pixel through one tap."""
+        r, o, i = weight.shape[:3]
+        rows = x.reshape(x.shape[0], r, i * 4).transpose(0, 1)  # [R, B, I*4], pixels in order (0,0) (0,1) (1,0) (1,1)
+        outputs = [(0, 0)] if stride == 2 else [(0, 0), (0, 1), (1, 0), (1, 1)]
+        taps = torch.stack([weight[..., 1 - y : 3 - y, 1 - z : 3 - z] for y, z in outputs], 2)  # [R, O, out, I, 2, 2]
+        dense = taps.reshape(r, o * len(outputs), i * 4)
+        side = 1 if stride == 2 else 2
+        return torch.bmm(rows, dense.transpose(1, 2)).transpose(0, 1).reshape(x.shape[0], r * o, side, side)

@@ -1,0 +1,51 @@
+"""CT, convolution transpose: swap height and width of every convolution kernel, then fine-tune on retain.
+
+    W[o, i, y, x] <- W[o, i, x, y]  (nothing for 1x1),  then  loss = CE(retain)
+
+Source: code of the NeurIPS-2023 unlearning challenge entry ranked fifth, as benchmarked in arXiv:2410.01276 (there is no paper of its own).
+SGD, cosine per epoch; batch-norm statistics move. Forget is never read.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from engine.data.loader import Splits
+from engine.losses import ce
+from engine.models.stack import Stack
+from engine.optim import SGD, cosine
+from engine.params import Params, hp, share_of_training
+from engine.registry import method
+from engine.runtime import PerReplica, Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvolutionTransposeParams(Params):
+    lr: float = hp(1e-3, within=(0, 10), search=(1e-5, 1e-1), log=True, doc="SGD step size at the start of the cosine")
+    momentum: float = hp(0.9, within=(0, 1), doc="SGD momentum")
+    weight_decay: float = hp(5e-4, within=(0, 1), search=(1e-5, 1e-1), log=True, doc="L2 on all weights")
+    epochs: int = hp(3, within=(1, 1000), search=share_of_training(0.2), doc="walks over retain")
+    batch: int = hp(64, within=(1, 65_536), search=(64, 128, 256), doc="examples per step")
+
+
+@method("ct", label="CT", family="finetune", source="code", paper="arXiv:2410.01276", reads={"retain"}, version=1, params=ConvolutionTransposeParams)
+def ct(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
+    student = transpose_kernels(stack.copy()).train()
+    opt = SGD(student, lr=params.lr, momentum=params.momentum, weight_decay=params.weight_decay)
+    for epoch in run.epochs(params.epochs, student):
+        opt.lr = cosine(params.lr.cpu(), epoch, params.epochs.cpu())
+        for x, y in data.batches("retain", params.batch, run.rng):
+            loss = ce(student(x), y)
+            opt.zero_grad()
+            loss.sum().backward()
+            opt.step()
+            run.log(loss=loss)
+    return student
+
+
+@torch.no_grad()
+def transpose_kernels(stack: Stack) -> Stack:
+    """Every convolution weight [R, O, I, h, w] with h and w swapped, in place."""
+    for weight in stack.tensors("conv").values():
+        weight.copy_(weight.transpose(-1, -2).clone())
+    return stack

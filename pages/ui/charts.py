@@ -1,0 +1,288 @@
+"""Rows in, chart out: pure functions, the same for screen and paper, tested with no browser.
+
+A chart is a Vega-Lite mapping, the grammar that altair writes. Written directly, both panels of Compare take 10 ms a redraw;
+made and checked through altair they took 350 ms. The tests check every chart against altair's schema instead.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import log10
+from typing import Any
+
+import pandas as pd
+
+from pages.ui import formats, labels
+from pages.ui.formats import Row, Rows
+from pages.ui.theme import Look, Style, look
+
+Spec = dict[str, Any]
+Span = tuple[float, float]
+
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name, never fetched
+PICK = "picked"  # name of the selection that pages listen to
+MANY = 24  # more names than this in one panel cannot be read
+_TIMES = [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000]
+_COLOUR = {"field": "colour", "type": "nominal", "scale": None}
+_ABOUT = {"description": {"field": "about"}}  # what a screen reader says of a mark
+_SHAPE = {"field": "shape", "type": "nominal", "scale": None}
+
+
+def points(results: Rows, looks: Mapping[str, Look], x: str, y: str) -> list[dict[str, Any]]:
+    """One mapping per row of `queries.results` that has both metrics: key `method/variant`, name, colour, shape, x, y, their
+    `_lo` and `_hi`, and both metrics in words. The retrained model is left out: it is the line that others are held against."""
+    found = []
+    for row in results:
+        if row["method"] == "retrained" or pd.isna(row[x]) or pd.isna(row[y]):
+            continue
+        known = look(looks, row["method"])
+        point = {"key": f"{row['method']}/{row['variant']}", "name": known.title(row["variant"]), "colour": known.colour,
+                 "shape": known.shape}
+        for axis, metric in (("x", x), ("y", y)):
+            point[axis] = row[metric]
+            for end in ("_lo", "_hi"):
+                point[axis + end] = row[metric] if pd.isna(row[metric + end]) else row[metric + end]
+            point[metric] = told(row, metric)
+        facts = [f"{formats.METRICS[metric].label} {point[metric]}" for metric in dict.fromkeys((x, y))]
+        point["about"] = "; ".join([point["name"], *facts])
+        found.append(point)
+    return found
+
+
+def told(row: Row, metric: str) -> str:
+    """A metric of a row in words, with its interval."""
+    return formats.with_interval(row[metric], row[f"{metric}_lo"], row[f"{metric}_hi"], formats.METRICS[metric].kind)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """From values to pixels, y downwards."""
+
+    size: tuple[int, int]
+    span: Span
+    rise: Span
+    log: bool
+
+    def across(self, value: float) -> float:
+        low, high, at = (log10(v) if self.log else v for v in (*self.span, value))
+        return self.size[0] * (at - low) / (high - low)
+
+    def value(self, across: float) -> float:
+        low, high = (log10(v) if self.log else v for v in self.span)
+        at = low + across / self.size[0] * (high - low)
+        return 10 ** at if self.log else at
+
+    def down(self, value: float) -> float:
+        return self.size[1] * (self.rise[1] - value) / (self.rise[1] - self.rise[0])
+
+    def obstacles(self, data: Sequence[Mapping[str, Any]], radius: float) -> list[labels.Box]:
+        """Whiskers and marks as boxes."""
+        found = []
+        for p in data:
+            x, y = self.across(p["x"]), self.down(p["y"])
+            found += [(self.across(p["x_lo"]), y - 1, self.across(p["x_hi"]), y + 1),
+                      (x - 1, self.down(p["y_hi"]), x + 1, self.down(p["y_lo"])), (x - radius, y - radius, x + radius, y + radius)]
+        return found
+
+
+def tradeoff(results: Rows, looks: Mapping[str, Look], style: Style, *, x: str, y: str = "test_retention",
+             size: tuple[int, int] = (340, 350), picked: str | None = None, y_span: Span | None = None) -> Spec:
+    """One panel: kept accuracy against leakage (`balanced_accuracy`) or speed-up (`rte`, log scale), with intervals and names."""
+    data = points(results, looks, x, y)
+    data.sort(key=lambda p: p["key"] == picked)  # drawn last, over its neighbours
+    log, best = _nature(x)
+    band = _interval_of_retraining(results, x)
+    span = _reach([p[f"x{end}"] for p in data for end in ("_lo", "_hi")] + [best, *band], log)
+    rise = y_span or reach_of(results, [y])
+    at_x, at_y = _position("x", x, span, log), _position("y", y, rise)
+    shade = {"condition": {"test": f"datum.key === '{picked}'", "value": 1}, "value": 0.35} if picked else {"value": 1}
+    ring = {"condition": {"test": f"datum.key === '{picked}'", "value": style.ink}, "value": style.page} if picked else {"value": style.page}
+    spot = {**_COLOUR, "legend": None}
+    panel = Panel(size, span, rise, log)
+    layers = _references(best, band, "retraining" if log else "½: the attack guesses", at_x, at_y, panel, data, style)
+    whisker = {"color": spot, "opacity": shade}
+    mark = {"x": at_x, "y": at_y, "fill": spot, "stroke": ring, "shape": {**_SHAPE, "legend": None}, "opacity": shade,
+            "tooltip": _tips(x, y), **_ABOUT}
+    click = {"name": PICK, "select": {"type": "point", "fields": ["key"], "on": "click", "clear": "dblclick"}}
+    layers += [_layer("rule", {"x": {**at_x, "field": "x_lo"}, "x2": {"field": "x_hi"}, "y": at_y, **whisker}, strokeWidth=style.stroke),
+               _layer("rule", {"y": {**at_y, "field": "y_lo"}, "y2": {"field": "y_hi"}, "x": at_x, **whisker}, strokeWidth=style.stroke),
+               {**_layer("point", mark, filled=True, size=style.point, strokeWidth=style.stroke, cursor="pointer"), "params": [click]}]
+    layers += _names(data[:MANY], at_x, at_y, panel, best, shade, style)
+    return _chart(data, layers, width=size[0], height=size[1])
+
+
+def reach_of(results: Rows, metrics: Sequence[str]) -> Span:
+    """The range that shows these metrics of all methods with their intervals, and retraining itself, which is 1."""
+    others = [row for row in results if row["method"] != "retrained"]
+    return _reach([row[f"{metric}{end}"] for row in others for metric in metrics for end in ("", "_lo", "_hi")] + [1.0])
+
+
+def ranking(results: Rows, looks: Mapping[str, Look], style: Style, metric: str, *, beside: str | None = None,
+            width: int = 280, heading: str | None = None) -> Spec:
+    """Methods in the order of one metric, best on top, original last, with intervals; retraining is the line.
+
+    beside: a second metric, drawn hollow in the same row and on the same scale.
+    """
+    data = points(results, looks, metric, metric)
+    log, best = _nature(metric)
+    data.sort(key=lambda p: (p["key"].startswith("original/"), abs(p["x"] - best) if formats.METRICS[metric].better == "half" else -p["x"]))
+    band = _interval_of_retraining(results, metric)
+    second = points(results, looks, metric, beside) if beside else []
+    span = _reach([*(p[end] for p in data for end in ("x_lo", "x_hi")), *(p["y"] for p in second), best, *band], log)
+    at_x = _position("x", metric, span, log, ticks=4)
+    at_y = {"field": "name", "type": "nominal", "sort": [p["name"] for p in data],
+            "axis": {"title": None, "grid": False, "labelColor": style.ink, "labelFontSize": style.label, "labelPadding": style.text}}
+    spot = {**_COLOUR, "legend": None}
+    layers = _line(best, band, at_x, style)
+    if second and beside:
+        hollow = {"x": {**at_x, "field": "y"}, "y": at_y, "stroke": spot, "tooltip": _tips(metric, beside), **_ABOUT}
+        layers += [_layer("rule", {"x": at_x, "x2": {"field": "y"}, "y": at_y}, second, color=style.faint, strokeWidth=style.stroke),
+                   _layer("point", hollow, second, size=0.6 * style.point, strokeWidth=style.stroke, fill=style.page, opacity=1)]
+    mark = {"x": at_x, "y": at_y, "fill": spot, "shape": {**_SHAPE, "legend": None}, "tooltip": _tips(metric), **_ABOUT}
+    whisker = {"x": {**at_x, "field": "x_lo"}, "x2": {"field": "x_hi"}, "y": at_y, "color": spot}
+    layers += [_layer("rule", whisker, strokeWidth=1.6 * style.stroke),
+               _layer("point", mark, filled=True, size=style.point, opacity=1, stroke=style.page, strokeWidth=0.6 * style.stroke)]
+    head = {"title": heading} if heading else {}
+    return _chart(data, layers, width=width, height=style.row * max(len(data), 1), **head)
+
+
+def strip(groups: Mapping[str, tuple[str, Sequence[float]]], style: Style, metric: str, *, mine: float | None = None,
+          width: int = 420) -> Spec:
+    """Single runs on one metric, a row a group, and one's own run as a line through all of them. groups: name -> (colour, values)"""
+    rows = [{"group": name, "colour": colour, "value": value}
+            for name, (colour, values) in groups.items() for value in values if not pd.isna(value)]
+    chance = [0.5] if formats.METRICS[metric].better == "half" else []
+    span = _reach([row["value"] for row in rows] + ([] if mine is None or pd.isna(mine) else [mine]) + chance, pad=0.1)
+    at_x = {**_position("x", metric, span), "field": "value"}
+    at_y = {"field": "group", "type": "nominal", "sort": list(groups), "axis": {
+        "title": None, "grid": False, "labelColor": style.ink, "labelFontSize": style.label, "labelPadding": style.text}}
+    layers = _line(0.5, [], at_x, style) if chance else []
+    layers.append(_layer("point", {"x": at_x, "y": at_y, "fill": {**_COLOUR, "legend": None}}, filled=True, size=style.point / 2, opacity=0.7))
+    if mine is not None and not pd.isna(mine):
+        layers.append(_layer("rule", {"x": at_x}, [{"value": mine}], color=style.accent, strokeWidth=2 * style.stroke))
+    return _chart(rows, layers, width=width, height=style.row * max(len(groups), 1))
+
+
+def curves(rows: Sequence[Mapping[str, Any]], style: Style, *, size: tuple[int, int] = (420, 200)) -> Spec:
+    """What a run logs while it works: one line a quantity. rows: epoch int | name str | value float"""
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    last = max((row["epoch"] for row in rows), default=0)
+    at_x = {"field": "epoch", "type": "quantitative", "scale": {"domain": [0, max(last, 1)], "nice": False},
+            "axis": {"title": "Epoch", "tickMinStep": 1, "tickCount": min(last + 1, 10), "format": "d"}}
+    at_y = {"field": "value", "type": "quantitative", "axis": {"title": None, "tickCount": 5},
+            "scale": {"domain": list(_reach([row["value"] for row in rows])), "nice": False, "zero": False}}
+    hue = {"field": "name", "type": "nominal", "scale": {"domain": names, "range": [style.accent, "#d55e00", "#009e73", "#9467bd", "#b8860b"]},
+           "legend": {"title": None, "orient": "top", "labelFontSize": style.label, "labelColor": style.ink, "symbolType": "stroke"}}
+    channels = {"x": at_x, "y": at_y, "color": hue}
+    return _chart(rows, [_layer("line", channels, strokeWidth=1.4 * style.stroke), _layer("point", channels, filled=True, size=style.point / 4)],
+                  width=size[0], height=size[1])
+
+
+def beside(panels: Sequence[Spec], *, below: bool = False) -> Spec:
+    """Panels as one figure, for export."""
+    cleaned = [{key: value for key, value in panel.items() if key not in ("$schema", "autosize")} for panel in panels]
+    return {"$schema": SCHEMA, "vconcat" if below else "hconcat": cleaned}
+
+
+def dressed(chart: Spec, style: Style) -> Spec:
+    """`chart` in our template."""
+    axis = {"labelFontSize": style.text, "titleFontSize": style.title, "labelColor": style.muted, "titleColor": style.ink,
+            "titleFontWeight": "normal", "gridColor": style.line, "gridWidth": 0.6 * style.stroke, "domain": False, "ticks": False,
+            "labelPadding": style.text / 2, "titlePadding": style.text * 0.8, "labelFlush": False}
+    return {**chart, "config": {
+        "background": style.background, "font": style.font, "view": {"stroke": None}, "axis": axis, "concat": {"spacing": 3 * style.text},
+        "title": {"fontSize": style.title, "color": style.ink, "anchor": "start", "fontWeight": 600, "offset": style.text}}}
+
+
+def _chart(data: Sequence[Mapping[str, Any]], layers: list[Spec], **properties: Any) -> Spec:
+    return {"$schema": SCHEMA, "data": {"values": list(data)}, "layer": layers, **properties}
+
+
+def _layer(mark: str, encoding: Mapping[str, Any], data: list[dict[str, Any]] | None = None, **style: Any) -> Spec:
+    return {**({} if data is None else {"data": {"values": data}}), "mark": {"type": mark, **style}, "encoding": dict(encoding)}
+
+
+def _nature(metric: str) -> tuple[bool, float]:
+    """Whether a metric is shown on a log scale, and where retraining stands on it."""
+    return metric == "rte", 0.5 if formats.METRICS[metric].better == "half" else 1.0
+
+
+def _position(field: str, metric: str, span: Span, log: bool = False, ticks: int = 5) -> Spec:
+    """Channel of a position: full axis title, and ticks that fit the kind of number."""
+    known = formats.METRICS[metric]
+    axis: Spec = {"title": known.axis, "tickCount": ticks}
+    if log:
+        axis |= {"values": [t for t in _TIMES if span[0] <= t <= span[1]], "format": "~g", "labelExpr": "datum.label + '×'"}
+    elif known.kind == "share":
+        axis["format"] = ".1%" if span[1] - span[0] < 0.05 else ".0%"
+    else:
+        axis["format"] = ".3f" if span[1] - span[0] < 0.05 else ".2f" if known.kind in ("rate", "signed") else "~g"
+    scale = {"type": "log"} if log else {"type": "linear", "zero": False}
+    return {"field": field, "type": "quantitative", "axis": axis, "scale": {**scale, "domain": list(span), "nice": False}}
+
+
+def _interval_of_retraining(results: Rows, metric: str) -> list[float]:
+    """Lower and upper end, or nothing where there is none or it is 1 by definition."""
+    for row in results:
+        low, high = row[f"{metric}_lo"], row[f"{metric}_hi"]
+        if row["method"] == "retrained" and metric != "rte" and not pd.isna(low) and low != high:
+            return [low, high]
+    return []
+
+
+def _line(best: float, band: list[float], at_x: Spec, style: Style) -> list[Spec]:
+    """Where retraining stands, and its own interval as a band."""
+    shaded = {"x": {**at_x, "field": "from"}, "x2": {"field": "to"}}
+    return [*([_layer("rect", shaded, [{"from": band[0], "to": band[1]}], color=style.band)] if band else []),
+            _layer("rule", {"x": {**at_x, "field": "best"}}, [{"best": best}], color=style.muted, strokeWidth=style.stroke)]
+
+
+def _references(best: float, band: list[float], word: str, at_x: Spec, at_y: Spec, panel: Panel, data: Sequence[Mapping[str, Any]],
+                style: Style) -> list[Spec]:
+    """Both lines of retraining with their names, the horizontal one's where it is in nobody's way."""
+    half, high, line = labels.text_width("retraining", style.text) / 2, 1.3 * style.text, panel.down(1.0)
+    upright = (panel.across(best) - 1, 0.0, panel.across(best) + 1, float(panel.size[1]))
+    middles = [panel.size[0] - half, *(share * panel.size[0] for share in (0.75, 0.5, 0.25)), half]
+    sides = (("bottom", -style.text / 4, line - high), ("top", style.text / 3, line))
+    spots = [(middle, *side) for side in sides for middle in middles]
+    boxes = [(middle - half, top, middle + half, top + high) for middle, _, _, top in spots]
+    middle, baseline, shift, _ = spots[labels.clearest(boxes, [*panel.obstacles(data, style.point ** 0.5 / 2), upright])]
+    here = [{"best": best, "one": 1.0, "bottom": panel.rise[0], "at": panel.value(middle), "word": word, "name": "retraining"}]
+    text = {"color": style.muted, "fontSize": style.text}
+    return [*_line(best, band, at_x, style),
+            _layer("rule", {"y": {**at_y, "field": "one"}}, here, color=style.muted, strokeWidth=style.stroke),
+            _layer("text", {"x": {**at_x, "field": "at"}, "y": {**at_y, "field": "one"}, "text": {"field": "name"}}, here,
+                   align="center", baseline=baseline, dy=shift, **text),
+            _layer("text", {"x": {**at_x, "field": "best"}, "y": {**at_y, "field": "bottom"}, "text": {"field": "word"}}, here,
+                   align="left", baseline="bottom", dx=style.text / 3, dy=-style.text / 4, **text)]
+
+
+def _names(data: Sequence[Mapping[str, Any]], at_x: Spec, at_y: Spec, panel: Panel, best: float, shade: Spec, style: Style) -> list[Spec]:
+    """Names beside the points, with leader lines where they had to move away."""
+    radius = style.point ** 0.5 / 2
+    at, one = panel.across(best), panel.down(1.0)
+    lines = [(at - 1, 0.0, at + 1, float(panel.size[1])), (0.0, one - 1, float(panel.size[0]), one + 1), *panel.obstacles(data, 0.0)]
+    spots = labels.place([(panel.across(p["x"]), panel.down(p["y"])) for p in data], [p["name"] for p in data], width=panel.size[0],
+                         height=panel.size[1], font=style.label, radius=radius, lines=lines)
+    placed = [{**p, **vars(spot)} for p, spot in zip(data, spots, strict=True)]
+    offsets = {key: {"expr": f"datum.{key}"} for key in ("dx", "dy", "align", "baseline")}
+    channels = {"x": at_x, "y": at_y, "text": {"field": "name"}, "opacity": shade}
+    lead = {"x": at_x, "x2": {"field": "x"}, "y": at_y, "y2": {"field": "y"}, "opacity": shade}
+    return [_layer("rule", lead, [p for p in placed if p["leader"]], color=style.muted, strokeWidth=0.5 * style.stroke,
+                   x2Offset={"expr": "datum.dx"}, y2Offset={"expr": "datum.dy"}),
+            _layer("text", channels, placed, fontSize=style.label, color=style.page, stroke=style.page, strokeWidth=style.label / 4, **offsets),
+            _layer("text", channels, placed, fontSize=style.label, color=style.ink, **offsets)]
+
+
+def _tips(*metrics: str) -> list[Spec]:
+    return [{"field": "name", "title": "Method"}, *({"field": metric, "title": formats.METRICS[metric].label} for metric in metrics)]
+
+
+def _reach(values: Sequence[float], log: bool = False, pad: float = 0.08) -> Span:
+    """The smallest range around the values with a margin; never empty."""
+    known = [v for v in values if not pd.isna(v) and (v > 0 or not log)] or [1.0 if log else 0.0, 1.0]
+    if log:
+        low, high = log10(min(known)), log10(max(known))
+        room = max(high - low, 0.5)
+        return 10 ** (low - pad * room), 10 ** (high + 2 * pad * room)
+    room = max(max(known) - min(known), 0.01 * abs(max(known)), 1e-6)
+    return min(known) - pad * room, max(known) + pad * room

@@ -1,0 +1,159 @@
+"""Numbers and words as people read them. Rates stay fractions everywhere else; only this module makes a percent."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+
+Row = Mapping[str, Any]  # one row of an answer of `engine.store.queries`
+Rows = Sequence[Row]
+
+MISSING = "–"
+_THIN = "\u202f"  # no line ends between a number and its unit
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is named and shown. better: up, down, half (nearest to one half) or empty. kind: see `number`."""
+
+    label: str
+    short: str
+    better: str
+    kind: str
+    doc: str = ""
+
+    @property
+    def arrow(self) -> str:
+        return _ARROWS[self.better]
+
+    @property
+    def header(self) -> str:
+        return f"{self.short} {self.arrow}".strip()
+
+    @property
+    def axis(self) -> str:
+        return f"{self.label} ({_WORDS[self.better]})" if self.better else self.label
+
+
+_ARROWS = {"up": "↑", "down": "↓", "half": "→ ½", "": ""}
+_WORDS = {"up": "higher is better", "down": "lower is better", "half": "½ is best"}
+
+METRICS: dict[str, Metric] = {
+    "balanced_accuracy": Metric("U-LiRA balanced accuracy", "U-LiRA", "half", "rate",
+                                "Per-example attack: how often it tells forgotten examples from never seen ones. ½ = it can only guess."),
+    "mia_test": Metric("Population attack accuracy", "Population MIA", "half", "rate",
+                       "The cheap attack: one threshold on the loss for all examples, one model at a time. ½ = it can only guess."),
+    "mia_val": Metric("Population attack accuracy, on val", "Pop. MIA (val)", "half", "rate"),
+    "auc": Metric("U-LiRA AUC", "AUC", "half", "rate", "Area under the attack's ROC curve."),
+    "tpr_at_fpr_0.01": Metric("U-LiRA TPR at 1 % FPR", "TPR at 1 %", "down", "rate", "Found with certainty: 0.01 is chance."),
+    "shift": Metric("Shift of forgotten scores", "Shift", "", "signed",
+                    "Mean distance of forgotten from never-seen scores, in standard deviations. "
+                    "Above 0: not forgotten enough. Below 0: forgotten too much, which gives it away as well."),
+    "test_retention": Metric("Test accuracy kept", "Test acc. kept", "up", "share",
+                             "Test accuracy divided by that of the model retrained with the same seed."),
+    "test_accuracy": Metric("Test accuracy", "Test acc.", "up", "share"),
+    "forget_accuracy": Metric("Forget accuracy", "Forget acc.", "", "share",
+                              "Best is what retraining has, neither more nor less."),
+    "retain_accuracy": Metric("Retain accuracy", "Retain acc.", "up", "share"),
+    "val_accuracy": Metric("Validation accuracy", "Val acc.", "up", "share"),
+    "retention_deviation": Metric("Retention Deviation", "Ret. dev.", "down", "rate",
+                                  "How far retain, forget and test accuracy are from retraining's, added up. 0 = the same."),
+    "indiscernibility": Metric("Indiscernibility", "Indisc.", "up", "rate", "1 − |2·MIA − 1| per seed. 1 = the population attack guesses."),
+    "rte": Metric("Speed-up over retraining", "Speed-up", "up", "times", "Seconds to retrain divided by seconds to unlearn, measured alone."),
+    "unlearn_s": Metric("Time to unlearn", "Time", "down", "seconds", "Median of dedicated, warmed-up repeats."),
+    "image_passes": Metric("Image passes", "Image passes", "down", "count",
+                           "Images sent forward or backward: run time without the machine."),
+}
+
+RUN_WORDS = {"timing": "timing", "attack": "U-LiRA", "search": "search", "original": "original", "retrained": "retrained", "unlearned": "unlearned"}
+
+
+def number(value: float | None, kind: str) -> str:
+    """share 99.1 % | rate 0.512 | signed −0.60 | seconds 1.2 s | times 12.6× | count 12 300; a dash when missing."""
+    if value is None or pd.isna(value):
+        return MISSING
+    match kind:
+        case "share":
+            return f"{100 * value:.1f}{_THIN}%"
+        case "rate":
+            return f"{value:.3f}"
+        case "signed":
+            return f"{value:+.2f}".replace("-", "−")
+        case "seconds":
+            return duration(value)
+        case "times":
+            return f"{value:.1f}×" if value < 100 else f"{value:.0f}×"
+        case _:
+            return f"{value:,.0f}".replace(",", _THIN)
+
+
+def bare(text: str) -> str:
+    """Without its percent sign, for the first of two numbers that share one."""
+    return text.removesuffix(_THIN + "%")
+
+
+def with_interval(value: float, lo: float, hi: float, kind: str) -> str:
+    """`0.512 (0.500 to 0.524)`, or the value alone where there is no interval."""
+    if pd.isna(lo) or pd.isna(hi) or number(lo, kind) == number(hi, kind):
+        return number(value, kind)
+    return f"{number(value, kind)} ({bare(number(lo, kind))} to {number(hi, kind)})"
+
+
+def rate(value: float) -> str:
+    """Of work done a second: 0.42, 7.3, 1 234."""
+    return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 100 else number(value, "count")
+
+
+def duration(seconds: float | None) -> str:
+    """32 ms | 0.40 s | 4.2 s | 48 s | 3 min | 1 h 20 min"""
+    if seconds is None or pd.isna(seconds):
+        return MISSING
+    if seconds < 1:
+        return f"{seconds:.2f}{_THIN}s" if seconds >= 0.1 else f"{1000 * seconds:.0f}{_THIN}ms"
+    if seconds < 90:
+        return f"{seconds:.1f}{_THIN}s" if seconds < 10 else f"{seconds:.0f}{_THIN}s"
+    minutes = round(seconds / 60)
+    return f"{minutes}{_THIN}min" if minutes < 60 else f"{minutes // 60}{_THIN}h {minutes % 60}{_THIN}min"
+
+
+def ago(moment: datetime | pd.Timestamp | None, now: datetime | None = None) -> str:
+    """How old a UTC moment is: `just now`, `12 minutes ago`, `3 days ago`."""
+    if moment is None or pd.isna(moment):
+        return "at an unknown time"
+    now = (now or datetime.now(UTC)).replace(tzinfo=None)
+    seconds = (now - pd.Timestamp(moment).tz_localize(None).floor("ms").to_pydatetime()).total_seconds()
+    for size, unit in ((365 * 86400, "year"), (30 * 86400, "month"), (86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            return f"{counted(int(seconds // size), unit)} ago"
+    return "just now"
+
+
+def counted(n: int | float, noun: str, plural: str | None = None) -> str:
+    """`1 seed`, `10 seeds`, `1 280 models`."""
+    return f"{number(n, 'count')} {noun if n == 1 else plural or noun + 's'}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """`A`, `A and B`, `A, B and C`."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def sentence(text: str) -> str:
+    """With a capital at its start; the rest stays, as it may hold abbreviations."""
+    return text[:1].upper() + text[1:]
+
+
+def settings(params: Any) -> str:
+    """A JSON text or mapping of hyper-parameters as `lr = 0.08, epochs = 4`."""
+    if isinstance(params, str):
+        params = json.loads(params)
+    if not isinstance(params, dict) or not params:
+        return "no parameters"
+    return ", ".join(f"{name} = {plain(value)}" for name, value in params.items())
+
+
+def plain(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

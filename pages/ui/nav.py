@@ -1,0 +1,26 @@
+"""The pages: one line each. A new screen is one file in `pages/` and one line here."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Screen:
+    """script: path from the repository root. group: heading in the sidebar. question: title of the page."""
+
+    name: str
+    script: str
+    label: str
+    group: str
+    icon: str
+    question: str
+
+
+PAGES = (
+    Screen("overview", "app.py", "Overview", "Evidence", ":material/insights:", "What does the evidence say?"),
+    Screen("compare", "pages/compare.py", "Compare", "Evidence", ":material/scatter_plot:", "What do I trade for what?"),
+    Screen("lab", "pages/lab.py", "Lab", "Try it", ":material/experiment:", "What happens if I run it myself?"),
+)
+
+
+def screen(name: str) -> Screen:
+    return next(page for page in PAGES if page.name == name)

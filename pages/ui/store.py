@@ -1,0 +1,63 @@
+"""The results as pages see them: one read-only connection per state of the files, answers kept until a file changes."""
+
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+from duckdb import DuckDBPyConnection
+
+from engine import queue
+from engine.store import queries, reader
+from pages.ui.formats import Rows
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ROOT / "data" / "results.duckdb"
+CATALOGUE = ROOT / "data" / "catalogue.json"
+
+
+def ask(question: Callable[..., pd.DataFrame], **arguments: Hashable) -> pd.DataFrame:
+    """The answer to a question of `engine.store.queries`, as a copy of one's own. Raises: StoreError."""
+    home = queue.home()
+    return _answer(question.__name__, tuple(sorted(arguments.items())), SHIPPED, home, reader.stamp(SHIPPED, home))
+
+
+def rows(question: Callable[..., pd.DataFrame], **arguments: Hashable) -> Rows:
+    """`ask`, as one mapping a row: what most of a page works on, and ten times faster to go through than a wide frame."""
+    answer = ask(question, **arguments)
+    columns = [_plain(column) for _, column in answer.items()]
+    return [dict(zip(answer.columns, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def stamp() -> Hashable:
+    """Changes whenever results are added."""
+    return reader.stamp(SHIPPED, queue.home())
+
+
+def catalogue() -> dict[str, Any]:
+    """What exists, as the engine last published it. Raises: StoreError."""
+    home = queue.home()
+    changed = [path.stat().st_mtime_ns if path.exists() else 0 for path in (CATALOGUE, home / "catalogue.json")]
+    return _catalogue(CATALOGUE, home, tuple(changed))
+
+
+def _plain(column: pd.Series) -> list[Any]:
+    """Its values, with None for what is missing; among floats that stays NaN, which can be compared and drawn."""
+    return column.tolist() if column.dtype.kind in "fib" else [None if pd.isna(value) is True else value for value in column]
+
+
+@st.cache_resource(max_entries=2, on_release=lambda db: db.close(), show_spinner=False)
+def _connection(shipped: Path, home: Path, stamp: Hashable) -> DuckDBPyConnection:
+    return reader.open_results(shipped, home)
+
+
+@st.cache_data(ttl=600, max_size="200MB", show_spinner=False)
+def _answer(question: str, arguments: tuple[tuple[str, Any], ...], shipped: Path, home: Path, stamp: Hashable) -> pd.DataFrame:
+    with _connection(shipped, home, stamp).cursor() as db:  # a connection shared by threads gives wrong rows
+        return getattr(queries, question)(db, **dict(arguments))
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _catalogue(shipped: Path, home: Path, changed: tuple[int, ...]) -> dict[str, Any]:
+    return queries.catalogue(shipped, home)

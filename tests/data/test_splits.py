@@ -1,0 +1,57 @@
+"""Splits: the study's procedure against scikit-learn, U-LiRA's halves and tenths by their definition."""
+
+import numpy as np
+import pytest
+from sklearn.model_selection import train_test_split
+
+from engine.data.splits import DataSpec, forget_part, half, held_out, indices, pool_of
+from engine.errors import BadInput
+
+
+@pytest.mark.parametrize("n", [1500, 4000, 60_000])
+@pytest.mark.parametrize("ratio", [0.15, 0.10])
+def test_held_out_is_scikit_learns_split_in_its_order(n: int, ratio: float) -> None:
+    kept, out = held_out(n, ratio)
+    theirs_kept, theirs_out = train_test_split(np.arange(n), test_size=ratio, random_state=123)
+    assert np.array_equal(kept, theirs_kept) and np.array_equal(out, theirs_out)
+
+
+@pytest.mark.parametrize(("dataset", "train", "test", "sizes"), [
+    ("cifar10", 50_000, 10_000, (38_250, 4_250, 7_500, 10_000)),
+    ("fashion_mnist", 60_000, 10_000, (45_900, 5_100, 9_000, 10_000)),
+    ("digits", 1_500, 297, (1_147, 128, 225, 297)),
+])
+def test_sizes_are_those_of_the_study(dataset: str, train: int, test: int, sizes: tuple[int, ...]) -> None:
+    found = indices(DataSpec(dataset, "seeds", forget=0), train, test)
+    assert tuple(len(found[name]) for name in ("retain", "forget", "val", "test")) == sizes
+    together = np.concatenate(list(found.values()))
+    assert np.array_equal(np.sort(together), np.arange(train + test))
+
+
+def test_an_original_trains_on_retain_and_forget() -> None:
+    whole = indices(DataSpec("digits", "seeds"), 1_500, 297)
+    parts = indices(DataSpec("digits", "seeds", forget=0), 1_500, 297)
+    assert len(whole["forget"]) == 0
+    assert set(whole["retain"]) == set(parts["retain"]) | set(parts["forget"])
+
+
+def test_halves_are_the_studys_and_tenths_use_each_example_once() -> None:
+    pool = np.arange(1_500)
+    train, out = half(pool, 7)
+    assert np.array_equal(train, np.random.default_rng(7).permutation(pool)[:750])
+    assert not set(train) & set(out) and len(out) == 750
+    forgotten = [forget_part(train, 7, j) for j in range(10)]
+    assert np.array_equal(np.sort(np.concatenate([f for _, f in forgotten])), np.sort(train))
+    for retain, forget in forgotten:
+        assert len(forget) == 75 and not set(retain) & set(forget) and set(retain) | set(forget) == set(train)
+
+
+def test_u_lira_indices_cover_the_pool() -> None:
+    found = indices(DataSpec("digits", "u_lira", split=3, forget=2), 1_500, 297)
+    assert np.array_equal(np.sort(np.concatenate([found[n] for n in ("retain", "forget", "heldout")])), found["pool"])
+
+
+@pytest.mark.parametrize("pool", [3, 1_501])
+def test_a_pool_of_impossible_size_is_refused(pool: int) -> None:
+    with pytest.raises(BadInput, match=r"data\.pool: got .* must be from 20 to 1500"):
+        pool_of(1_500, pool)

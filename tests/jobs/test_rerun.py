@@ -1,0 +1,133 @@
+"""A rerun: planned, computed once, found again; with settings of a stored study also attacked as a fresh target."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.cli import main
+from engine.jobs import catalogue, rerun
+from engine.jobs.study import Study
+from engine.jobs.study import read as read_study
+from engine.train import Recipe
+
+STUDY = """
+name: small
+data: {dataset: digits, pool: 300}
+model: cnn
+recipe: {epochs: 2, batch: 32}
+seeds: {count: 1}
+u_lira: {splits: 4, forget_sets: 2, mode: fast}
+methods:
+  ft: {set: {batch: 32, epochs: 1}}
+"""
+METRICS = {"retain_accuracy", "forget_accuracy", "val_accuracy", "test_accuracy", "retention_deviation", "mia_val", "mia_test", "indiscernibility",
+           "rte", "unlearn_s", "image_passes"}
+
+
+@pytest.fixture
+def small(tmp_path: Path, lethe_home: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "small.yaml").write_text(STUDY)
+    monkeypatch.setattr("engine.jobs.home.STUDIES", tmp_path / "studies")
+    return read_study(tmp_path / "studies" / "small.yaml")
+
+
+def asked(json_out: str) -> dict[str, object]:
+    return json.loads(json_out)
+
+
+@pytest.mark.slow
+def test_rerun_prints_the_contract_and_is_found_again(small: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["rerun", "ft", "--dataset", "digits", "--model", "cnn", "--seed", "0", "--set", "batch=32", "--set", "epochs=1", "--json"]
+    assert main([*arguments, "--plan"]) == 0
+    plan = asked(capsys.readouterr().out)
+    needs = {n["what"]: n["stored"] for n in plan["needs"]}  # type: ignore[attr-defined, index]
+    assert isinstance(plan["seconds"], float) and needs["retrained model of seed 0"] is False
+    assert main(arguments) == 0
+    first = asked(capsys.readouterr().out)
+    assert set(first) >= {"run_id", "method", "variant", "dataset", "model", "seed", "params", "metrics", "provenance"}
+    assert isinstance(first["metrics"], dict) and set(first["metrics"]) >= METRICS and first["reused"] is False
+    assert first["metrics"]["rte"] == pytest.approx(first["metrics"]["retrain_s"] / first["metrics"]["unlearn_s"])
+    assert main(arguments) == 0
+    again = asked(capsys.readouterr().out)
+    assert again["reused"] is True and again["metrics"] == first["metrics"]
+    assert main([*arguments, "--no-store"]) == 0
+    afresh = asked(capsys.readouterr().out)
+    assert isinstance(afresh["metrics"], dict)
+    measured = METRICS - {"rte", "unlearn_s"}
+    assert {m: afresh["metrics"][m] for m in measured} == {m: first["metrics"][m] for m in measured}  # bit for bit
+    assert main(["verify", "--cells", "3", "--json"]) == 0
+    checked = asked(capsys.readouterr().out)
+    assert checked["checked"] == checked["equal"] == 3 and checked["different"] == []
+
+
+@pytest.mark.slow
+def test_settings_of_a_stored_study_are_attacked_on_a_fresh_target(small: Study, lethe_home: Path) -> None:
+    from engine.jobs import driver
+
+    assert driver.Driver(small, workers=1, fresh=True, quiet=True).run().failed == 0
+    same = rerun.ask("ft", "digits", "cnn", 3, params={"batch": 32, "epochs": 1})
+    assert same.shadows is not None and rerun.estimate(same)["u_lira"] is True
+    found = rerun.rerun(same)["u_lira"]
+    assert found["split"] == 10_003 and 0 <= found["balanced_accuracy"]["lo"] <= found["balanced_accuracy"]["hi"] <= 1
+    assert 0 < found["n_forgotten"] <= 15 and 0 < found["n_never"] <= 150  # those that the few shadows have Gaussians for
+    other = rerun.ask("ft", "digits", "cnn", 3, params={"batch": 32, "epochs": 2})
+    assert other.shadows is None and "epochs=1" in other.why_no_shadows
+
+
+def test_a_rerun_follows_the_pool_and_recipe_of_the_stored_study(small: Study) -> None:
+    cell = rerun.ask("ft", "digits", "cnn", 0).cell
+    assert cell.data.pool == 300 and dict(cell.recipe) == replace(Recipe(), epochs=2, batch=32).to_dict()
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["rerun", "ng_plus", "--dataset", "digits", "--model", "cnn", "--seed", "0", "--set", "alpha=1.4", "--set", "epochs=0"],
+     ["ng_plus.epochs: got 0, must be int in [1, 1000] (walks over retain)", "ng_plus.alpha: got 1.4, must be float in [0, 1] (weight of the retain loss)"]),
+    (["rerun", "ng_pluss", "--dataset", "digit", "--model", "cn", "--seed", "-1"],
+     ["did you mean 'ng_plus'?", "did you mean 'digits'?", "did you mean 'cnn'?", "seed: got -1"]),
+    (["rerun", "ft", "--dataset", "digits", "--model", "resnet18", "--seed", "0", "--no-store"], ["resnet18 needs images of 3 channels"]),
+    (["rerun", "ft", "--dataset", "digits", "--model", "cnn", "--seed", "0", "--set", "lr"], ["--set lr: must be NAME=VALUE"]),
+    (["study", "run", "nowhere.yaml"], ["nowhere.yaml: cannot be read"]),
+    (["verify", "--cells", "0"], ["--cells: got 0"]),
+    (["leaderboard", "--metric", "nonsense"], ["no metric named 'nonsense'"]),
+    (["search", "show", "--study", "nothing"], ["no search of study 'nothing'"]),
+])
+def test_bad_input_is_one_message_and_exit_code_2(arguments: list[str], says: list[str], lethe_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and "Traceback" not in printed.err
+    for part in says:
+        assert part in printed.err
+
+
+@pytest.mark.parametrize("kind", ["methods", "datasets", "models", "attacks", "scenarios"])
+def test_what_exists_is_one_json_document(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([kind, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows == json.loads(json.dumps(catalogue.build()[kind]))
+    assert all({"name", "label"} <= set(row) for row in rows)
+
+
+def test_an_unusable_device_is_refused(lethe_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("LETHE_DEVICE", "tpu")
+    assert main(["rerun", "ft", "--dataset", "digits", "--model", "cnn", "--seed", "0"]) == 2
+    assert "must be cpu, cuda or auto" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database", b"\x00" * 5000])
+def test_a_damaged_results_file_is_one_message(content: bytes, tmp_path: Path, lethe_home: Path, monkeypatch: pytest.MonkeyPatch,
+                                               capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.duckdb").write_bytes(content)
+    monkeypatch.setattr("engine.jobs.home.SHIPPED", tmp_path / "bad.duckdb")
+    assert main(["leaderboard"]) == 2
+    printed = capsys.readouterr()
+    assert "bad.duckdb" in printed.err and "Traceback" not in printed.err and printed.out == ""
+
+
+def test_a_home_that_cannot_be_written_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("LETHE_HOME", str(tmp_path / "file" / "home"))
+    assert main(["doctor"]) == 1
+    assert "Not a directory" in capsys.readouterr().err

@@ -1,0 +1,77 @@
+"""Study files: all faults at once, before any training; expanded into the cells they ask for."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from engine.errors import BadInput
+from engine.jobs import plan, study
+
+ROOT = Path(__file__).resolve().parents[2]
+BAD = """
+name: "bad name!"
+data: {dataset: digitss, pool: 3, colour: red}
+model: cn
+recipe: {epochs: 0}
+seeds: {count: -1, mode: exactly}
+u_lira: {splits: many}
+methods:
+  ft: {set: {lr: 99, nonsense: 1}}
+  ftt: {}
+extra: 1
+"""
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "data" / "studies").glob("*.yaml")), ids=lambda p: p.stem)
+def test_studies_that_ship_are_valid(path: Path) -> None:
+    assert study.read(path).name
+
+
+def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(BAD)
+    with pytest.raises(BadInput) as caught:
+        study.read(tmp_path / "bad.yaml")
+    text = str(caught.value)
+    for fault in ("name: got 'bad name!'", "data.colour: not known", "did you mean 'digits'?", "did you mean 'cnn'?", "data.pool: got 3",
+                  "seeds.count: got -1", "seeds.mode: got 'exactly'", "u_lira.splits: got 'many'", "ft.lr: got 99", "no parameter 'nonsense'",
+                  "did you mean 'ft'?", "extra: not known"):
+        assert fault in text, fault
+
+
+@pytest.mark.parametrize("content", ["- a\n- b", "a: [", "\x00"])
+def test_what_is_no_mapping_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "s.yaml").write_text(content)
+    with pytest.raises(BadInput, match=r"must be a mapping|is not YAML"):
+        study.read(tmp_path / "s.yaml")
+    with pytest.raises(BadInput, match="cannot be read"):
+        study.read(tmp_path / "none.yaml")
+
+
+def test_the_embedded_study_asks_for_what_it_says() -> None:
+    embedded = study.read(ROOT / "data" / "studies" / "embedded.yaml")
+    chosen = {method: candidates[0] for method, candidates in embedded.grids.items()}
+    assert set(chosen) == {"ft", "ga", "ng_plus", "srl", "ct", "msg"}
+    counted = Counter((role, cell.method) for role, cell in embedded.models(chosen))
+    assert counted["seeds", "msg"] == 10 and counted["u_lira", "original"] == 64
+    assert counted["u_lira", "retrained"] == counted["u_lira", "ct"] == 64 * embedded.forget_sets
+    assert embedded.forget_sets * 64 / 20 >= 16  # expected forgotten values an example: half the splits, a tenth of it each
+    attacked = {cell.data.split for role, cell in embedded.models(chosen) if role == "u_lira"}
+    assert not attacked & {cell.data.split for *_, cell in embedded.tuning()}
+
+
+def test_exact_moves_every_protocol_to_the_loop() -> None:
+    exact = study.read(ROOT / "data" / "studies" / "embedded.yaml", exact=True)
+    assert {n.mode for n in exact.numerics.values()} == {"exact"}
+
+
+def test_stacks_hold_cells_of_one_shape_sorted_by_epochs() -> None:
+    embedded = study.read(ROOT / "data" / "studies" / "embedded.yaml")
+    cells = [cell for *_, cell in embedded.tuning()]
+    made = plan.tasks(cells, lambda cell: 8, slots=2)
+    assert sorted(c.run_id for t in made for c in t.cells) == sorted({c.run_id for c in cells})
+    for task in made:
+        assert len(task.cells) <= 8 and len({plan.stack_key(c) for c in task.cells}) == 1
+        epochs = [dict(c.params)["epochs"] for c in task.cells]
+        assert epochs == sorted(epochs)
+    assert [t.work for t in made] == sorted((t.work for t in made), reverse=True)

@@ -1,0 +1,125 @@
+"""The questions to the store: right numbers, and the columns even where there is nothing."""
+
+import json
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pytest
+from duckdb import DuckDBPyConnection
+from scipy import stats
+
+from engine.errors import StoreError
+from engine.store import ingest, queries, reader, records
+from tests.pages import synthetic
+from tests.pages.conftest import Shipped
+
+QUESTIONS = [queries.results, queries.seed_runs, queries.calibration, queries.failures, queries.provenance, queries.method_versions]
+
+
+def test_studies_are_newest_first(db: DuckDBPyConnection, full: Shipped) -> None:
+    found = queries.studies(db)
+    assert list(found["name"]) == ["embedded", "fashion"]
+    whole, partial = found.to_dict("records")
+    assert (whole["study"], whole["dataset"], whole["model"]) == (full.studies["embedded"], "digits", "cnn")
+    assert whole["planned"] == whole["done"] == 80 + 7 + 8 + 6 and whole["failed"] == 0
+    assert partial["planned"] == 61 and partial["done"] == 61 - 8 - 2  # a seed of all, one that diverged and one that failed
+    assert (partial["failed"], partial["diverged"]) == (2, 1)
+
+
+def test_results_are_means_with_t_intervals(db: DuckDBPyConnection, full: Shipped) -> None:
+    found = queries.results(db, study=full.studies["embedded"]).set_index("method")
+    values = queries.seed_runs(db, study=full.studies["embedded"])
+    msg = values.loc[values["method"] == "msg", "test_retention"]
+    low, high = stats.t.interval(0.95, len(msg) - 1, msg.mean(), msg.sem())
+    row = found.loc["msg"]
+    assert row["test_retention"] == pytest.approx(msg.mean(), rel=1e-12)
+    assert (row["test_retention_lo"], row["test_retention_hi"]) == pytest.approx((low, high), rel=1e-4)
+    assert row["seeds"] == 10 and json.loads(row["params"]) == synthetic.PARAMS["msg"]
+    assert (row["balanced_accuracy"], row["balanced_accuracy_lo"]) == pytest.approx((0.514, 0.502))
+    assert (row["rte"], row["rte_lo"], row["rte_hi"]) == pytest.approx((12.6, 12.6 * 0.94, 12.6 * 1.08))
+    assert pd.isna(found.loc["original", "rte"]) and pd.isna(row["tpr_at_fpr_0.001"])
+    assert set(found.index) == {"original", "retrained", *synthetic.METHODS}
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 4, 5, 8, 9, 19, 200])
+def test_t_quantile(freedom: int) -> None:
+    assert queries._t975(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=2e-4)
+
+
+def test_interval_of_one_value() -> None:
+    assert all(pd.isna(end) for end in queries.interval(0.5, float("nan"), 1))
+
+
+def test_seed_runs_carry_provenance(db: DuckDBPyConnection, full: Shipped) -> None:
+    found = queries.seed_runs(db, study=full.studies["embedded"])
+    assert len(found) == 80 and found["run_id"].is_unique
+    row = found[(found["method"] == "ft") & (found["seed"] == 3)].iloc[0]
+    assert row["command"] == "python -m engine rerun ft --dataset digits --model cnn --seed 3"
+    assert (row["mode"], row["executor"], row["device"], row["commit"]) == ("fast", "fused", "cpu", synthetic.COMMIT)
+
+
+def test_failures_are_told_and_not_averaged(db: DuckDBPyConnection, full: Shipped) -> None:
+    diverged, failed = queries.failures(db, study=full.studies["fashion"]).to_dict("records")
+    assert (diverged["method"], diverged["seed"], diverged["status"], diverged["attempts"]) == ("ga", 0, "diverged", 1)
+    assert (failed["method"], failed["status"], failed["error"]) == ("srl", "failed", "No space left on device")
+    assert failed["run_id"].endswith(".failed-1") and "not finite" in diverged["error"]
+    assert queries.results(db, study=full.studies["fashion"]).set_index("method").loc["ga", "seeds"] == 3
+    assert queries.failures(db, study=full.studies["embedded"]).empty
+
+
+def test_a_second_try_that_worked_is_no_failure(tmp_path: Path) -> None:
+    study = synthetic.study(tmp_path, seeds=2, methods=("ga",), failed=("ga",))
+    ingest.ingest(tmp_path)
+    (path,) = [folder for folder in records.folders(tmp_path) if ".failed-" in folder.name]
+    failed = records.read(path).tables["runs"][0]
+    again = {**failed, "run_id": failed["run_id"].partition(".")[0], "status": "done", "error": None}
+    records.write(tmp_path, records.Record(again["run_id"], {"runs": [again], "metrics": [{"run_id": again["run_id"], "name": "test_accuracy", "value": 0.9}]}))
+    ingest.ingest(tmp_path)
+    with reader.open_results(None, tmp_path) as db:
+        assert queries.failures(db, study=study).empty and queries.studies(db)["failed"].tolist() == [0]
+
+
+def test_other_runs_trials_calibration(db: DuckDBPyConnection, full: Shipped) -> None:
+    study = full.studies["embedded"]
+    assert list(queries.other_runs(db, study=study, method="msg", variant="corrected")["kind"]) == ["attack", "search", "timing"]
+    tried = queries.trials(db, study=study, method="msg")
+    assert len(tried) == 12 and tried["chosen"].tolist() == [True] + [False] * 11 and tried["score"].is_monotonic_increasing
+    checks = queries.calibration(db, study=study)
+    assert set(checks["name"]) == {"original_has_power", "planted_shift", "retrained_at_chance"} and set(checks["outcome"]) == {"passed"}
+
+
+def test_provenance_and_versions(db: DuckDBPyConnection, full: Shipped) -> None:
+    made = queries.provenance(db, study=full.studies["embedded"]).set_index("kind")
+    assert made.loc["unlearned", "runs"] == 60 and made.loc["unlearned", "seeds"] == 10 and made["dirty"].sum() == 0
+    assert list(made.loc["attack", "commits"]) == [synthetic.COMMIT]
+    versions = queries.method_versions(db, study=full.studies["embedded"])
+    assert list(versions["method"]) == sorted(synthetic.METHODS) and set(versions["version"]) == {1}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_columns_stay_where_nothing_matches(question: object, db: DuckDBPyConnection, full: Shipped) -> None:
+    assert callable(question)
+    there, none = question(db, study=full.studies["embedded"]), question(db, study="no such study")
+    assert none.empty and list(none.columns) == list(there.columns)
+
+
+def test_nothing_at_all(empty: Shipped, tmp_path: Path) -> None:
+    with reader.open_results(empty.file, tmp_path) as db:
+        assert queries.studies(db).empty and "planned" in queries.studies(db).columns
+
+
+def test_a_broken_query_is_one_message(tmp_path: Path) -> None:
+    with duckdb.connect() as db, pytest.raises(StoreError, match="cannot be read"):
+        queries.studies(db)
+
+
+def test_catalogue(full: Shipped, tmp_path: Path) -> None:
+    assert {m["name"] for m in queries.catalogue(full.catalogue, tmp_path)["methods"]} >= {"ft", "msg"}
+    assert queries.catalogue(tmp_path / "none.json", tmp_path)["methods"] == []
+    (tmp_path / "catalogue.json").write_text('{"methods": [{"name": "own"}]}', encoding="utf-8")  # one's own wins
+    found = queries.catalogue(full.catalogue, tmp_path)
+    assert [m["name"] for m in found["methods"]] == ["own"] and found["datasets"] == []
+    (tmp_path / "catalogue.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(StoreError, match="not a catalogue"):
+        queries.catalogue(full.catalogue, tmp_path)

@@ -1,0 +1,112 @@
+"""The benchmark counts what it says, compares like with like, and adds to its records newest first."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench import harness, train
+from bench.harness import Clock, Finished, Group, Window
+from bench.plain import Images
+from bench.tasks import TASKS
+from bench.train import Job
+
+
+class Gate:
+    """Stands for the barrier and the event of a group of one process."""
+
+    def __init__(self) -> None:
+        self.waits, self.set_ = 0, False
+
+    def wait(self, _: float) -> None:
+        self.waits += 1
+
+    def set(self) -> None:
+        self.set_ = True
+
+    def is_set(self) -> bool:
+        return self.set_
+
+
+def test_a_clock_leaves_out_the_warm_up_and_counts_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([10.0, 11.0, 12.0, 14.0])  # the start, then the end of each step that counts
+    monkeypatch.setattr(harness.time, "perf_counter", lambda: next(now))
+    gate: Any = Gate()
+    clock = Clock(Window(warmup=2, seconds=1.5, steps=3), gate, [gate], 0)
+    for images in (1_000, 1_000, 100, 100):
+        clock.tick(images)
+    with pytest.raises(Finished):
+        clock.tick(200)
+    assert clock.rate == 400 / 4.0 and gate.waits == 1
+
+
+def test_a_clock_goes_on_until_all_have_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 2.0])
+    monkeypatch.setattr(harness.time, "perf_counter", lambda: next(now))
+    mine, other, gate = Gate(), Gate(), Gate()
+    clock = Clock(Window(warmup=1, seconds=1.0, steps=1), gate, [mine, other], 0)  # pyright: ignore
+    clock.tick(0)
+    clock.tick(10)
+    clock.tick(10)  # keeps the machine busy for the other, and counts no more
+    other.set()
+    with pytest.raises(Finished):
+        clock.tick(10)
+    assert clock.rate == 5.0
+
+
+def broken(job: Any, _: Callable[[int], None]) -> None:
+    raise ValueError(f"no such thing as {job}")
+
+
+def test_a_failing_process_is_named_and_does_not_hang() -> None:
+    group = Group(1, 1, broken)
+    try:
+        with pytest.raises(RuntimeError, match="ValueError: no such thing as x"):
+            group.measure("x", Window(1, 0.0, 1))
+    finally:
+        group.close()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_both_sides_train_on_the_same_images(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engine and plain loop: same shape, same normalisation of the same pixels, each with its own draws of the same augmentation."""
+    monkeypatch.delenv("LETHE_DATA", raising=False)
+    seen: list[torch.Tensor] = []
+
+    def watched(stack: Any, data: Any, split: str, recipe: Any, run: Any) -> None:
+        seen.append(next(iter(data.batches(split, 256, run.rng, augment=recipe.augment)))[0])
+
+    monkeypatch.setattr(train, "train", watched)
+    train.stacked(TASKS[name], Job(name, "fused", "fp32", 2, 1, 1), lambda _: None)
+    ours, plain = seen[0], torch.stack([Images(TASKS[name])[i][0] for i in range(256)])
+    assert plain.shape == (256, 3, 32, 32) and ours.shape[1:] == plain.shape
+    assert ours.mean().item() == pytest.approx(plain.mean().item(), abs=0.03)
+    assert ours.std().item() == pytest.approx(plain.std().item(), rel=0.03)
+
+
+def test_the_ratio_is_of_the_final_and_not_of_the_sweep() -> None:
+    slow, fast = Job("cnn", "plain", "fp32", 1, 1, 2), Job("cnn", "fused", "bf16", 4, 2, 1)
+    lucky = {slow: [10.0, 10.0], fast: [100.0, 90.0]}
+    text = train.told("cnn", lucky, {slow: [10.0, 11.0, 12.0], fast: [30.0, 33.0, 36.0]})
+    assert "**3.00 times the plain loop**" in text and "| fused | bf16 | 2 x 1 thread | 95 (90 to 100) |" in text
+
+
+def test_the_baseline_is_a_plain_loop_in_single_precision_in_one_process() -> None:
+    jobs = [Job("cnn", "plain", "bf16", 1, 1, 2), Job("cnn", "plain", "fp32", 1, 2, 1), Job("cnn", "plain", "fp32", 1, 1, 1)]
+    assert train.best({job: [3.0 - k] for k, job in enumerate(jobs)}, train.is_baseline) == jobs[2]
+
+
+def test_every_shape_of_the_task_is_measured_with_a_thread_a_core_in_all() -> None:
+    jobs = train.engine_jobs("cnn", 2, quick=False)
+    assert {(j.way, j.replicas, j.processes) for j in jobs} == {(w, r, p) for w in ("loop", "fused") for r in (1, 4, 8, 16) for p in (1, 2)}
+    assert all(j.processes * j.threads == 2 for j in jobs)
+
+
+def test_records_are_added_newest_first(tmp_path: Path) -> None:
+    path = tmp_path / "RECORDS.md"
+    path.write_text("# Records\n\nHow.\n", encoding="utf-8")
+    for day in ("## one\n\nfirst\n", "## two\n\nsecond\n"):
+        train.add(day, path)
+    assert path.read_text(encoding="utf-8") == "# Records\n\nHow.\n\n## two\n\nsecond\n\n## one\n\nfirst\n"
