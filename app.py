@@ -73,6 +73,8 @@ def _how_to_read() -> None:
 - **Privacy** is judged by U-LiRA: for every example it compares many models that forgot it with many that never saw it. ½ means the attack can
   only guess; retrained models define what is achievable. A model that forgets *too much* gives the example away as well.
 - **The population attack** draws one line for all examples and looks at one model. It is cheap, and it misses what U-LiRA sees.
+- **Two sets of models**: U-LiRA's are trained on random halves of the training data, so that every example was forgotten in some and never
+  seen in others. The population attack, accuracy and speed are measured on models of the whole training set, one for each seed.
 - **Accuracy** is test accuracy as a share of what retraining with the same seed reaches. **Speed** is measured alone, one model, warmed up.
 - Where intervals overlap, the page says *too close to tell*, and so should you.""")
 

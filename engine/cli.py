@@ -228,7 +228,7 @@ def _rerun(asked: argparse.Namespace) -> tuple[Any, str]:
         document = rerun.estimate(request)
         return document, "\n".join([f"about {document['seconds']:.0f} s", *(f"  {n['seconds']:6.1f} s  {n['what']}{' (stored)' if n['stored'] else ''}"
                                                                             for n in document["needs"])])
-    document = rerun.rerun(request, store=not asked.no_store, say=lambda phase, done, total: print(f"{phase} …", file=sys.stderr))
+    document = rerun.rerun(request, store=not asked.no_store)
     text = [f"run {document['run_id']}{' (stored before)' if document['reused'] else ''}"]
     text += [f"  {name:<22} {value:.4g}" for name, value in document["metrics"].items()]
     if "u_lira" in document:
@@ -247,14 +247,14 @@ def _job(asked: argparse.Namespace) -> tuple[Any, str]:
         for name, value in means.items():
             queue.log_point(job_id, epoch, name, float(value[0]))
 
-    def say(phase: str, done: float, total: float) -> None:
-        queue.update(job_id, phase=phase, done=done, total=total)
+    def told(phase: str, done: float, total: float, unit: str, rate: float | None, eta_s: float | None) -> None:
+        queue.update(job_id, phase=phase, done=done, total=total, unit=unit, rate=rate, eta_s=eta_s)
 
     try:
         queue.update(job_id, phase="starting")
         checked = rerun.ask(request["method"], request["dataset"], request["model"], request["seed"], variant=request["variant"], params=request["params"])
         queue.update(job_id, run_id=checked.cell.run_id)
-        document = rerun.rerun(checked, heard=heard, say=say)
+        document = rerun.rerun(checked, heard=heard, told=told)
     except LetheError as error:
         queue.fail(job_id, str(error))
         raise

@@ -51,6 +51,7 @@ class Status:
     phase: str = ""  # what it is doing, in words
     done: float = 0.0  # of this phase, in the unit of `total`
     total: float = 0.0  # 0: not known
+    unit: str = ""  # of `done` and `total`, in words
     rate: float | None = None  # units a second
     eta_s: float | None = None  # of this phase
     message: str = ""  # why it failed, or a note
@@ -194,8 +195,8 @@ def estimate(request: Mapping[str, Any], timeout_s: float | int = 60) -> Json:
 
 
 def update(job_id: str, *, phase: str | None = None, done: float | int | None = None, total: float | int | None = None,
-           rate: float | int | None = None, eta_s: float | int | None = None, message: str | None = None,
-           run_id: str | None = None) -> None:
+           rate: float | int | None = None, eta_s: float | int | None = None, unit: str | None = None,
+           message: str | None = None, run_id: str | None = None) -> None:
     """Said by the job's own process: where it stands. None leaves a value; a new phase starts from nothing done, no rate.
 
     Raises: RunError when the job was cancelled meanwhile, so that it stops by itself too, or the disk is full.
@@ -210,7 +211,7 @@ def update(job_id: str, *, phase: str | None = None, done: float | int | None = 
             state.update(done=0.0, total=0.0, rate=None, eta_s=None)
         numbers = {"done": done, "total": total, "rate": rate, "eta_s": eta_s}
         state.update({name: float(value) for name, value in numbers.items() if value is not None})
-        words = {"phase": phase, "message": message, "run_id": run_id}
+        words = {"phase": phase, "unit": unit, "message": message, "run_id": run_id}
         state.update({name: value for name, value in words.items() if value is not None})
         if eta_s is None and state.get("rate"):
             state["eta_s"] = max(0.0, state.get("total", 0.0) - state.get("done", 0.0)) / state["rate"]

@@ -44,7 +44,7 @@ def tasks(cells: Iterable[Cell], replicas: Callable[[Cell], int], slots: int = 1
         groups[stack_key(cell)].setdefault(cell.run_id, cell)
     made = []
     for group in groups.values():
-        ordered = sorted(group.values(), key=lambda c: (_epochs(c), c.data.split or 0, c.data.forget or 0, c.seed))
+        ordered = sorted(group.values(), key=lambda c: (epochs(c), c.data.split or 0, c.data.forget or 0, c.seed))
         size = max(1, min(replicas(ordered[0]), -(-len(ordered) // slots)))
         for start in range(0, len(ordered), size):
             part = tuple(ordered[start : start + size])
@@ -56,9 +56,9 @@ def work(cell: Cell) -> float:
     """Images that the training steps of a cell see, from its declared epochs and the splits it reads."""
     sizes = split_sizes(cell.data)
     if cell.kind == "original":
-        return _epochs(cell) * (sizes["retain"] + sizes["forget"])
+        return epochs(cell) * (sizes["retain"] + sizes["forget"])
     reads = {"retain"} if cell.kind == "retrained" else registry.get(cell.method).reads
-    return _epochs(cell) * sum(sizes.get(split, 0) for split in reads)
+    return epochs(cell) * sum(sizes.get(split, 0) for split in reads)
 
 
 def split_sizes(spec: DataSpec) -> dict[str, int]:
@@ -66,7 +66,8 @@ def split_sizes(spec: DataSpec) -> dict[str, int]:
     return {name: len(rows) for name, rows in indices(spec, data.n_train, len(data) - data.n_train).items()}
 
 
-def _epochs(cell: Cell) -> float:
+def epochs(cell: Cell) -> float:
+    """Walks over its data that a cell declares."""
     return float(dict(cell.recipe if cell.kind != "unlearned" else cell.params).get("epochs", 1))
 
 

@@ -4,30 +4,31 @@ import sys
 import time
 from collections.abc import Callable
 
+Told = Callable[[str, float, float, str, float | None, float | None], None]  # phase, done, total, unit, units a second, seconds left
+
 
 class Progress:
-    """Of one phase. total: work units of the phase; unit: what they are. also: told (phase, done, total, rate, eta_s)."""
+    """Of one phase. total: work units of the phase, 0 where that is not known; unit: what they are. also: told the same."""
 
-    def __init__(self, phase: str, total: int | float, unit: str, also: Callable[[str, float, float, float | None, float | None], None] | None = None,
-                 quiet: bool = False) -> None:
-        self.phase, self.total, self.unit, self.also, self.quiet = phase, max(total, 1e-9), unit, also, quiet
+    def __init__(self, phase: str, total: int | float, unit: str, also: Told | None = None, quiet: bool = False) -> None:
+        self.phase, self.total, self.unit, self.also, self.quiet = phase, total, unit, also, quiet
         self._start, self._shown = time.monotonic(), -10.0
 
     def show(self, done: int | float, tasks_done: int = 0, tasks: int = 0) -> None:
-        """Draw, at most twice a second on a terminal and every 15 s elsewhere; always at the end."""
+        """Draw, at most twice a second, in a log every 15 s; always at the end."""
         now = time.monotonic()
-        finished = done >= self.total
+        finished = 0 < self.total <= done
         terminal = sys.stderr.isatty()
-        if not finished and now - self._shown < (0.5 if terminal else 15):
+        if not finished and now - self._shown < (0.5 if terminal or self.quiet else 15):
             return
         self._shown = now
         rate = done / (now - self._start) if done and now > self._start else None
-        eta = (self.total - done) / rate if rate else None
+        eta = (self.total - done) / rate if rate and self.total else None
         if self.also is not None:
-            self.also(self.phase, done, self.total, rate, eta)
+            self.also(self.phase, done, self.total, self.unit, rate, eta)
         if self.quiet:
             return
-        parts = [f"{self.phase}: {done / self.total:4.0%}"]
+        parts = [f"{self.phase}: {done / self.total:4.0%}" if self.total else self.phase]
         if tasks:
             parts.append(f"{tasks_done}/{tasks} tasks")
         if rate:

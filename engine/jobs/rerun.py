@@ -25,6 +25,7 @@ from engine.jobs.allocator import keep_memory
 from engine.jobs.calibrate import Calibration, device_kind
 from engine.jobs.cells import Cell, Numeric
 from engine.jobs.compute import SCORES, Context, Heard, compute, run_row
+from engine.jobs.progress import Progress, Told
 from engine.jobs.study import FRESH_FIRST_SPLIT, Study, make_cell
 from engine.jobs.study import read as read_study
 from engine.jobs.timing import time_cell, timing_id
@@ -33,7 +34,6 @@ from engine.store import ingest, reader, records
 from engine.train import recipe_for
 
 REPEATS = 3
-Say = Callable[[str, float, float], None]  # phase, done, total
 
 
 @dataclass(frozen=True)
@@ -126,20 +126,21 @@ def estimate(asked: Asked) -> dict[str, Any]:
             "u_lira_reason": asked.why_no_shadows, "faults": []}
 
 
-def rerun(asked: Asked, *, store: bool = True, heard: Heard | None = None, say: Say = lambda phase, done, total: None) -> dict[str, Any]:
+def rerun(asked: Asked, *, store: bool = True, heard: Heard | None = None, told: Told | None = None) -> dict[str, Any]:
     """Compute what is missing and return the result, in the form of `rerun --json`.
 
-    store: False computes the model afresh in a temporary place and records nothing. Raises: RunError.
+    store: False computes the model afresh in a temporary place and records nothing. told: hears of progress instead of the terminal.
+    Raises: RunError.
     """
     if store:
-        return _Rerun(asked, home.Known.here(), heard, say).result()
+        return _Rerun(asked, home.Known.here(), heard, told).result()
     with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
-        return _Rerun(asked, home.Known(Path(scratch), fresh=False), heard, say, again=True).result()
+        return _Rerun(asked, home.Known(Path(scratch), fresh=False), heard, told, again=True).result()
 
 
 class _Rerun:
-    def __init__(self, asked: Asked, known: home.Known, heard: Heard | None, say: Say, again: bool = False) -> None:
-        self.asked, self.cell, self.known, self.heard, self.say, self.again = asked, asked.cell, known, heard, say, again
+    def __init__(self, asked: Asked, known: home.Known, heard: Heard | None, told: Told | None, again: bool = False) -> None:
+        self.asked, self.cell, self.known, self.heard, self.told, self.again = asked, asked.cell, known, heard, told, again
         self.command = f"python -m engine {command(asked)}"
         keep_memory()
         torch.set_num_threads(Calibration(home.Known.here().home).threads(asked.cell))
@@ -150,10 +151,8 @@ class _Rerun:
         reused = not self.again and self.known.finished(cell.run_id)
         if not reused:
             self._train_missing()
-            self.say(f"running {cell.method}", 2, 5)
-            self._compute(cell, self.heard)
+            self._compute(cell, cell.method if cell.kind == "unlearned" else f"training the {cell.method} model of seed {cell.seed}", self.heard)
         metrics = dict(self._metrics(cell.run_id))
-        self.say("timing", 3, 5)
         metrics |= self._timing()
         made: dict[str, Any] = {"run_id": cell.run_id, "method": cell.method, "variant": cell.variant, "dataset": cell.data.dataset, "model": cell.model,
                                 "seed": cell.seed, "params": dict(cell.params), "metrics": metrics, "reused": reused,
@@ -161,29 +160,38 @@ class _Rerun:
                                                "versions": json.loads(provenance.versions()), "pool": cell.data.pool, "recipe": dict(cell.recipe),
                                                "mode": cell.numeric.mode, "precision": cell.numeric.precision, **provenance.source()}}
         if self.asked.shadows is not None:
-            self.say("U-LiRA on a fresh target", 4, 5)
             made["u_lira"] = self._attack_target()
         else:
             made["u_lira_reason"] = self.asked.why_no_shadows
         if not self.again:
             ingest.ingest(self.known.home)
-        self.say("done", 5, 5)
         return made
 
     def _train_missing(self) -> None:
         cell = self.cell
         if cell.kind != "retrained" and not self.known.finished(cell.retrained.run_id):
-            self.say(f"training the retrained model of seed {cell.seed}", 0, 5)
-            self._compute(cell.retrained)
+            self._compute(cell.retrained, f"training the retrained model of seed {cell.seed}")
         if cell.kind == "unlearned" and not self.known.has_weights(cell.original):
-            self.say(f"training the original model of seed {cell.seed}", 1, 5)
-            self._compute(cell.original)
+            self._compute(cell.original, f"training the original model of seed {cell.seed}")
 
-    def _compute(self, cell: Cell, heard: Heard | None = None) -> None:
-        record, = compute([cell], Context(self.known.home, "rerun", self.command, (home.CHECKPOINTS,), self.known.references([cell]), heard))
+    def _compute(self, cell: Cell, phase: str, heard: Heard | None = None) -> None:
+        progress = self._progress(phase, plan.epochs(cell), "epochs")
+
+        def both(epoch: int, means: dict[str, torch.Tensor]) -> None:
+            progress.show(epoch + 1)
+            if heard is not None:
+                heard(epoch, means)
+
+        record, = compute([cell], Context(self.known.home, "rerun", self.command, (home.CHECKPOINTS,), self.known.references([cell]), both))
         row = record.tables["runs"][0]
         if row["status"] != "done":
             raise RunError(f"{cell.method} diverged: {row['error']}. It is recorded as a failure (run {cell.run_id}); try a smaller lr or fewer epochs.")
+
+    def _progress(self, phase: str, total: float, unit: str) -> Progress:
+        """Of a step that begins now, already shown. total: 0 where it is not known."""
+        made = Progress(phase, total, unit, also=self.told, quiet=self.told is not None)
+        made.show(0)
+        return made
 
     def _metrics(self, run_id: str) -> dict[str, float]:
         metrics = self.known.metrics(run_id)
@@ -196,12 +204,14 @@ class _Rerun:
         context = Context(self.known.home, "rerun", self.command, (home.CHECKPOINTS,))
         reference = timing_id(self.cell.retrained, REPEATS, torch.get_num_threads())
         if not self.known.finished(reference):
+            self._progress("timing the epochs of retraining", 0, "epochs")
             time_cell(self.cell.retrained, context, REPEATS)
         own = timing_id(self.cell, REPEATS, torch.get_num_threads())
         if not self.known.finished(own):
             retrain = self.known.metrics(reference)
             if self.cell.kind == "unlearned" and not self.known.has_weights(self.cell.original):
-                self._compute(self.cell.original)
+                self._compute(self.cell.original, f"training the original model of seed {self.cell.seed}")
+            self._progress(f"timing {self.cell.method}, {REPEATS} times", 0, "runs")
             time_cell(self.cell, context, REPEATS, (retrain["retrain_s"], int(retrain["retrain_epochs_timed"])))
         return {name: value for name, value in self.known.metrics(own).items() if name in ("unlearn_s", "retrain_s", "rte")}
 
@@ -209,9 +219,9 @@ class _Rerun:
         """Score a fresh model of these settings against the stored shadows' Gaussians."""
         target = self.asked.target
         if not self.known.has_weights(target.original):
-            self._compute(target.original)
+            self._compute(target.original, "training the original of a fresh half, for U-LiRA")
         if not self.known.has_scores(target):
-            self._compute(target)
+            self._compute(target, f"{target.method} on the fresh half, for U-LiRA")
         pool = pool_of(loaded(target.data.dataset).n_train, target.data.pool)
         phi = np.load(self.known.home / "runs" / target.run_id / SCORES)
         world = attack.world_of(target, pool)

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 import torch
 
 from engine.data.loader import Splits
-from engine.losses import ce
 from engine.models.stack import Stack
-from engine.optim import SGD, cosine
 from engine.params import Params, hp, share_of_training
 from engine.registry import method
 from engine.runtime import PerReplica, Run
+from engine.train import descend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,17 +29,7 @@ class ConvolutionTransposeParams(Params):
 
 @method("ct", label="CT", family="finetune", source="code", paper="arXiv:2410.01276", reads={"retain"}, version=1, params=ConvolutionTransposeParams)
 def ct(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
-    student = transpose_kernels(stack.copy()).train()
-    opt = SGD(student, lr=params.lr, momentum=params.momentum, weight_decay=params.weight_decay)
-    for epoch in run.epochs(params.epochs, student):
-        opt.lr = cosine(params.lr.cpu(), epoch, params.epochs.cpu())
-        for x, y in data.batches("retain", params.batch, run.rng):
-            loss = ce(student(x), y)
-            opt.zero_grad()
-            loss.sum().backward()
-            opt.step()
-            run.log(loss=loss)
-    return student
+    return descend(transpose_kernels(stack.copy()).train(), data, "retain", params, run)
 
 
 @torch.no_grad()

@@ -20,10 +20,10 @@ from engine.data.loader import Splits
 from engine.losses import ce
 from engine.models.parts import kaiming_normal_fan_out, redraw, smallest
 from engine.models.stack import Stack
-from engine.optim import SGD
 from engine.params import Params, hp, share_of_training
 from engine.registry import method
 from engine.runtime import PerReplica, Rng, Run
+from engine.train import descend
 
 KEPT_SCALE = 0.1
 
@@ -48,16 +48,7 @@ def msg(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
         mask = smallest(flat, torch.round(params.ratio * flat.shape[1]).long()).view_as(weight)
         redraw(weight, mask, kaiming_normal_fan_out, run.rng.generators)
         scale[name] = torch.where(mask, 1.0, KEPT_SCALE).to(weight.dtype)
-    opt = SGD(student, lr=params.lr, momentum=params.momentum, weight_decay=params.weight_decay, grad_scale=scale)
-    for epoch in run.epochs(params.epochs, student):
-        opt.lr = triangle(params.lr.cpu(), epoch, params.epochs.cpu())
-        for x, y in data.batches("retain", params.batch, run.rng):
-            loss = ce(student(x), y)
-            opt.zero_grad()
-            loss.sum().backward()
-            opt.step()
-            run.log(loss=loss)
-    return student
+    return descend(student, data, "retain", params, run, schedule=triangle, grad_scale=scale)
 
 
 def contrast_gradient(student: Stack, data: Splits, batch: int, rng: Rng) -> dict[str, Tensor]:

@@ -61,8 +61,8 @@ def watch(view: page.View, job_id: str) -> None:
             st.rerun()  # the whole page once more, which then shows the result
         spent = time.time() - now.started if now.started else 0.0
         facts = [formats.sentence(now.phase or "starting"),
-                 f"{formats.number(now.done, 'count')} of {formats.number(now.total, 'count')}" if now.total > 1 else "",
-                 f"{formats.rate(now.rate)} a second" if now.rate else "",
+                 f"{formats.number(now.done, 'count')} of {formats.number(now.total, 'count')} {now.unit}" if now.total else "",
+                 f"{formats.rate(now.rate)} {now.unit} a second" if now.rate else "",
                  f"{formats.duration(now.eta_s)} left in this step" if now.eta_s else "",
                  f"{formats.duration(spent)} so far" if spent >= 1 else ""]
         st.progress(min(1.0, now.done / now.total) if now.total else 0.0, text=" · ".join(fact for fact in facts if fact))

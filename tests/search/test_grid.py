@@ -12,8 +12,8 @@ def test_the_score_by_hand() -> None:
     unlearned = [{"retain_accuracy": 0.97, "forget_accuracy": 0.96, "heldout_accuracy": 0.90, "forget_heldout_auc": 0.56},
                  {"retain_accuracy": 1.00, "forget_accuracy": 0.74, "heldout_accuracy": 0.84, "forget_heldout_auc": 0.50}]
     trial = judge({"lr": 0.1}, unlearned, RETRAINED)
-    # mean |d|: retain 0.015, forget 0.06, held-out 0.03; mean AUC 0.53 against 0.50
-    assert trial.score == pytest.approx((0.015 + 0.06 + 0.03) / 3 + 2 * 0.03)
+    # gaps: (0.03 + 0.06 + 0.00) / 3 and (0.00 + 0.06 + 0.06) / 3; mean AUC 0.53 against 0.50
+    assert trial.score == pytest.approx((0.035 + 0.04) / 2 + 2 * 0.03)
     assert trial.status == "done"
 
 
@@ -30,3 +30,9 @@ def test_a_candidate_that_diverged_anywhere_has_no_score_and_is_never_chosen() -
 
 def test_the_earlier_of_two_equals_is_chosen() -> None:
     assert choose([Trial({}, 0.2, {}, "done"), Trial({}, 0.1, {}, "done"), Trial({}, 0.1, {}, "done")]) == 1
+
+
+def test_one_wrecked_model_outweighs_a_slightly_better_mean() -> None:
+    off = [{name: value - 0.03 * (name != "forget_heldout_auc") for name, value in m.items()} for m in RETRAINED * 4]
+    wrecked = [*(RETRAINED * 4)[:-1], {**RETRAINED[1], "retain_accuracy": 0.9, "heldout_accuracy": 0.8}]
+    assert choose([judge({}, wrecked, RETRAINED * 4), judge({}, off, RETRAINED * 4)]) == 1
