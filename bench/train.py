@@ -27,6 +27,7 @@ from engine.data.catalogue import get
 from engine.data.dataset import Dataset, resized
 from engine.data.loader import Splits
 from engine.jobs import provenance
+from engine.jobs.allocator import keep_memory
 from engine.models import catalogue as models
 from engine.models.stack import Stack
 from engine.runtime import Rng, Run
@@ -73,6 +74,7 @@ def work(job: Job, tick: Callable[[int], None]) -> None:
 
 def stacked(task: Task, job: Job, tick: Callable[[int], None]) -> None:
     """The engine's own training loop over a stack, each replica with its own order and augmentation of the same images."""
+    keep_memory()  # as the engine's workers do
     info = get(task.dataset)
     images, labels = (torch.from_numpy(array) for array in raw(task.name))
     images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
@@ -119,12 +121,12 @@ class Bench:
 
     def __init__(self, quick: bool) -> None:
         self.quick = quick
-        self._groups: dict[tuple[int, int], Group] = {}
+        self._groups: dict[tuple[int, int, bool], Group] = {}  # apart for the plain loop: what the engine sets in its processes stays there
 
     def measure(self, job: Job) -> float:
-        place = (job.processes, job.threads)
+        place = (job.processes, job.threads, job.way == "plain")
         if place not in self._groups:
-            self._groups[place] = Group(*place, work)
+            self._groups[place] = Group(job.processes, job.threads, work)
         rate = self._groups[place].measure(job, QUICK if self.quick else WINDOW[job.task])
         print(f"  {rate:9,.0f} images/s  {job.task}: {job}", file=sys.stderr)
         return rate

@@ -1,5 +1,6 @@
 """Losses per replica: every function maps stacked logits to one number a replica, `[R]`, never a mean across replicas."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,3 +14,10 @@ def ce(logits: Float[Tensor, "r b k"], y: Int[Tensor, "r b"]) -> Float[Tensor, "
 def ce_per_example(logits: Float[Tensor, "r b k"], y: Int[Tensor, "r b"]) -> Float[Tensor, "r b"]:
     """Cross-entropy of every example, in nats."""
     return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
+
+
+def kl(target: Float[Tensor, "r b k"], logits: Float[Tensor, "r b k"], temperature: Float[Tensor, " r"] | float = 1.0) -> Float[Tensor, " r"]:
+    """KL(softmax(target / T) || softmax(logits / T)) in nats, mean over the batch; no factor T^2. `target` are logits, without gradient."""
+    heat = torch.as_tensor(temperature, dtype=logits.dtype, device=logits.device).view(-1, 1, 1)
+    ours, theirs = F.log_softmax(logits / heat, -1), F.log_softmax(target.detach() / heat, -1)
+    return (theirs.exp() * (theirs - ours)).sum(-1).mean(1)

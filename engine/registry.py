@@ -1,6 +1,7 @@
 """Methods announce themselves with `@method`; nobody lists them by hand.
 
-`load()` imports every module of `engine.unlearn` once and returns what they announced.
+`load()` imports every module of `engine.unlearn` once, and those of its `official` variants, and returns what they announced.
+Written in a study file or an identity, a variant is `name/variant`; the corrected one is `name` alone.
 """
 
 import difflib
@@ -24,15 +25,18 @@ if TYPE_CHECKING:
 FAMILIES = ("reference", "finetune", "ascent", "distillation", "reset", "second_order")
 SOURCES = ("paper", "code", "reconstruction")
 SPLITS = ("retain", "forget", "val", "test")
+VARIANTS = ("corrected", "official")
+_PACKAGES = ("engine.unlearn", "engine.unlearn.official")
 
 Unlearn = Callable[["Stack", "Splits", "PerReplica", "Run"], "Stack"]
 
 
 @dataclass(frozen=True)
 class Method:
-    """One unlearning method as the registry knows it."""
+    """One unlearning method as the registry knows it. variant: corrected, or official for the released benchmark code's behaviour."""
 
     name: str
+    variant: str
     label: str
     family: str
     source: str
@@ -44,9 +48,18 @@ class Method:
     doc: str
     source_hash: str
 
+    @property
+    def key(self) -> str:
+        return key_of(self.name, self.variant)
+
     def describe(self) -> dict[str, Any]:
-        return {"name": self.name, "label": self.label, "family": self.family, "source": self.source, "paper": self.paper, "variants": ["corrected"],
-                "reads": sorted(self.reads), "version": self.version, "doc": self.doc, "params": self.params.describe()}
+        """The method for the catalogue; of a method with variants also how each differs."""
+        others = [m for m in load().values() if m.name == self.name and m.variant != self.variant]
+        return {"name": self.name, "label": self.label, "family": self.family, "source": self.source, "paper": self.paper,
+                "variants": [self.variant, *(m.variant for m in others)], "reads": sorted(self.reads), "version": self.version, "doc": self.doc,
+                "params": self.params.describe(), "source_hash": self.source_hash,
+                "others": {m.variant: {"reads": sorted(m.reads), "version": m.version, "doc": m.doc, "params": m.params.describe(),
+                                       "source_hash": m.source_hash} for m in others}}
 
 
 T = TypeVar("T")
@@ -54,37 +67,46 @@ T = TypeVar("T")
 _methods: dict[str, Method] = {}
 
 
-def method(name: str, *, label: str, family: str, source: str, paper: str, reads: Iterable[str], version: int,
-           params: type[Params]) -> Callable[[Unlearn], Unlearn]:
+def method(name: str, *, label: str, family: str, source: str, paper: str, reads: Iterable[str], version: int, params: type[Params],
+           variant: str = "corrected") -> Callable[[Unlearn], Unlearn]:
     """Announce the decorated function as the unlearning method `name`.
 
     reads: the splits it is handed; all others are unreadable to it. version: raise it whenever its numbers change.
     """
-    if family not in FAMILIES or source not in SOURCES or not set(reads) <= set(SPLITS):
-        raise ValueError(f"method {name}: family must be one of {FAMILIES}, source one of {SOURCES}, reads within {SPLITS}")
+    if variant not in VARIANTS or family not in FAMILIES or source not in SOURCES or not set(reads) <= set(SPLITS):
+        raise ValueError(f"method {name}: family must be one of {FAMILIES}, source one of {SOURCES}, variant one of {VARIANTS}, reads within {SPLITS}")
 
     def announce(run: Unlearn) -> Unlearn:
         module = inspect.getmodule(run)
         path = Path(inspect.getfile(run))
         doc = (inspect.getdoc(module) or "").strip()
-        _methods[name] = Method(name, label, family, source, paper, frozenset(reads), version, params, run, doc,
+        _methods[key_of(name, variant)] = Method(name, variant, label, family, source, paper, frozenset(reads), version, params, run, doc,
                                 hashlib.sha256(path.read_bytes()).hexdigest()[:16])
         return run
 
     return announce
 
 
+def key_of(name: str, variant: str = "corrected") -> str:
+    """How a method is written in study files: `salun`, `salun/official`."""
+    return name if variant == "corrected" else f"{name}/{variant}"
+
+
 def load() -> dict[str, Method]:
-    """All methods by name, in alphabetical order."""
-    package = importlib.import_module("engine.unlearn")
-    for found in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"engine.unlearn.{found.name}")
+    """All methods and variants by key, in alphabetical order."""
+    for package in map(importlib.import_module, _PACKAGES):
+        for found in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{package.__name__}.{found.name}")
     return dict(sorted(_methods.items()))
 
 
-def get(name: str) -> Method:
-    """The method called `name`. Raises: BadInput that names the nearest one."""
-    return pick(name, load(), "method", "methods")
+def get(name: str, variant: str = "corrected") -> Method:
+    """The method called `name`, or the key `name/variant`. Raises: BadInput that names the nearest one, or the variants there are."""
+    known = load()
+    if name in known and key_of(name, variant) not in known:
+        there = [m.variant for m in known.values() if m.name == name]
+        raise BadInput(f"variant: got {variant!r}, {name} has {' and '.join(there)}")
+    return pick(key_of(name, variant), known, "method", "methods")
 
 
 def pick(name: str, among: dict[str, T], what: str, command: str) -> T:

@@ -72,15 +72,21 @@ class Run:
         self._report = report
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._reported = 0  # epochs so far
 
-    def epochs(self, count: Float[Tensor, " r"] | int, stack: Stack) -> Iterator[int]:
-        """0, 1, … up to the largest count; replicas whose epochs are over are gated, and the gate is lifted at the end."""
-        counts = torch.as_tensor(count, dtype=torch.float64, device="cpu").expand(stack.replicas)
+    def epochs(self, count: Float[Tensor, " r"] | int, *stacks: Stack) -> Iterator[int]:
+        """0, 1, … up to the largest count; replicas whose epochs are over are gated in all `stacks`, and the gate is lifted at the end.
+
+        Several phases of one method are reported as one course of epochs.
+        """
+        counts = torch.as_tensor(count, dtype=torch.float64, device="cpu").expand(stacks[0].replicas)
         for epoch in range(int(counts.max())):
-            stack.only(epoch < counts)
+            for stack in stacks:
+                stack.only(epoch < counts)
             yield epoch
-            self._flush(epoch)
-        stack.only(None)
+            self._flush(self._reported)
+        for stack in stacks:
+            stack.only(None)
 
     def log(self, **values: Float[Tensor, " r"]) -> None:
         """Remember one number a replica; stays on the device until the epoch ends, as a read every step would stall it."""
@@ -92,4 +98,4 @@ class Run:
     def _flush(self, epoch: int) -> None:
         if self._report is not None and self._sums:
             self._report(epoch, {name: (total / self._counts[name]).cpu() for name, total in self._sums.items()})
-        self._sums, self._counts = {}, {}
+        self._sums, self._counts, self._reported = {}, {}, epoch + 1

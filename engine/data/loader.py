@@ -20,7 +20,7 @@ Batch = tuple[Float[Tensor, "r b c h w"], Int[Tensor, "r b"]]
 
 
 class Splits:
-    """Batches for a stack. Split names: retain, forget, val, test (seeds) or retain, forget, heldout, test, pool (u_lira).
+    """Batches for a stack. Split names: retain, forget, val, test; and heldout, pool (u_lira).
 
     All replicas have splits of equal size: unequal batches would need padding, which corrupts batch statistics.
     """

@@ -53,7 +53,8 @@ def indices(spec: DataSpec, n_train: int, n_test: int) -> dict[str, Indices]:
     """Split name -> dataset indices.
 
     seeds: retain, forget, val, test (15 % of the pool are val, 10 % of the rest forget).
-    u_lira, tuning: retain, forget, heldout (the other half), test; `pool` in the order that scores are stored in.
+    u_lira, tuning: retain, forget, heldout (the other half), val and test (halves of the test images, which are outside the pool);
+    `pool` in the order that scores are stored in.
     With `forget` None, forget is empty and retain is all training data.
     """
     pool, test = pool_of(n_train, spec.pool), np.arange(n_train, n_train + n_test)
@@ -67,7 +68,8 @@ def indices(spec: DataSpec, n_train: int, n_test: int) -> dict[str, Indices]:
         raise ValueError(f"protocol {spec.protocol} needs a split number")
     train, heldout = half(pool, spec.split)
     kept, dropped = (train, train[:0]) if spec.forget is None else forget_part(train, spec.split, spec.forget)
-    return {"retain": kept, "forget": dropped, "heldout": heldout, "test": test, "pool": pool}
+    test, val = (test[part] for part in held_out(n_test, 0.5))
+    return {"retain": kept, "forget": dropped, "heldout": heldout, "val": val, "test": test, "pool": pool}
 
 
 def half(pool: Indices, split: int) -> tuple[Indices, Indices]:

@@ -25,7 +25,7 @@ def build() -> dict[str, list[dict[str, Any]]]:
     references = [{**r, "family": "reference", "source": "reference", "paper": "", "variants": ["corrected"], "reads": [], "version": 1, "params": []}
                   for r in _REFERENCES]
     attacks = [{"name": i.name, "label": i.label, "doc": i.doc, "paper": i.paper, "version": i.version} for i in (population_mia.INFO, u_lira.INFO)]
-    return {"methods": references + [m.describe() | {"source_hash": m.source_hash} for m in registry.load().values()],
+    return {"methods": references + [m.describe() for m in registry.load().values() if m.variant == "corrected"],
             "datasets": [d.describe() for d in DATASETS.values()], "models": [a.describe() for a in ARCHITECTURES.values()],
             "attacks": attacks, "scenarios": SCENARIOS}
 

@@ -50,6 +50,11 @@ class Cell:
     def kind(self) -> str:
         return self.method if self.method in REFERENCES else "unlearned"
 
+    @property
+    def key(self) -> str:
+        """The method and its variant, as study files write them."""
+        return self.method if self.variant == "corrected" else f"{self.method}/{self.variant}"
+
     @cached_property
     def content(self) -> dict[str, Any]:
         """The declared inputs, as plain values; of an unlearned model also the identity of the model it starts from."""

@@ -93,7 +93,7 @@ def execute(cells: Sequence[Cell], stack: Stack, data: Splits, run: Run) -> Stac
     first = cells[0]
     if first.kind != "unlearned":
         return train(stack, data, "train" if first.kind == "original" else "retain", Recipe.from_dict(dict(first.recipe), "recipe"), run)
-    method = registry.get(first.method)
+    method = registry.get(first.key)
     params = PerReplica([method.params.from_dict(dict(c.params), method.name) for c in cells], stack.device)
     return method.run(stack, data.restricted(method.reads), params, run)
 
@@ -154,7 +154,7 @@ def _publish(cell: Cell, r: int, stack: Stack, context: Context, curves: list[tu
 
 def run_row(cell: Cell, context: Context) -> dict[str, Any]:
     """What the row in `runs` says of a cell whatever becomes of it."""
-    source = registry.get(cell.method) if cell.kind == "unlearned" else None
+    source = registry.get(cell.key) if cell.kind == "unlearned" else None
     return {
         "run_id": cell.run_id, "kind": cell.kind, "study": context.study, "dataset": cell.data.dataset, "model": cell.model, "method": cell.method,
         "variant": cell.variant, "source": source.source if source else "reference", "attack": None, "protocol": cell.data.protocol, "seed": cell.seed,

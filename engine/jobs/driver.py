@@ -109,7 +109,9 @@ class Driver:
         if self.known.locally(run_id):
             self.counts.skipped += 1
             return
-        row = self._row(run_id, "search", content) | {"method": method, "protocol": "tuning", "params": json.dumps(trials[best].params, sort_keys=True)}
+        name, _, variant = method.partition("/")
+        row = self._row(run_id, "search", content) | {"method": name, "variant": variant or "corrected", "protocol": "tuning",
+                                                     "params": json.dumps(trials[best].params, sort_keys=True)}
         rows = [{"run_id": run_id, "trial": i, "params": json.dumps(t.params, sort_keys=True), "score": t.score, "parts": json.dumps(t.parts),
                  "status": t.status, "chosen": i == best} for i, t in enumerate(trials)]
         records.write(self.known.home, records.Record(run_id, {"runs": [row], "trials": rows}))
@@ -144,7 +146,7 @@ class Driver:
         by_method: dict[str, list[Cell]] = {}
         for role, cell in wanted:
             if role == "u_lira":
-                by_method.setdefault(cell.method, []).append(cell)
+                by_method.setdefault(cell.key, []).append(cell)
         return {method: attack.request(cells, self.study.name, self.command) for method, cells in by_method.items()}
 
     def _attack(self, executor: Local, attacks: dict[str, dict[str, Any]]) -> None:
@@ -187,9 +189,9 @@ class Driver:
     def _declare(self, wanted: Sequence[tuple[str, Cell]], chosen: dict[str, dict[str, Any]], attacks: dict[str, dict[str, Any]],
                  timed: Sequence[Cell]) -> None:
         """The study's own record: which runs belong to it, done or not yet."""
-        members = [(c.run_id, role, c.method) for role, c in wanted]
+        members = [(c.run_id, role, c.key) for role, c in wanted]
         members += [(a["run_id"], "attack", method) for method, a in attacks.items()]
-        members += [(timing_id(c, self.study.repeats, self.timing_threads), "timing", c.method) for c in timed]
+        members += [(timing_id(c, self.study.repeats, self.timing_threads), "timing", c.key) for c in timed]
         members += [(run_id, "tuning", method) for run_id, method in self._tuned().items()]
         for method in chosen:
             own = [c.run_id for m, _, _, c in self.study.tuning() if m == method]
@@ -206,7 +208,7 @@ class Driver:
 
     def _tuned(self) -> dict[str, str]:
         """Every run behind the searches, with its method."""
-        return {c.run_id: c.method for *_, cell in self.study.tuning() for c in (cell, cell.retrained, cell.original)}
+        return {c.run_id: c.key for *_, cell in self.study.tuning() for c in (cell, cell.retrained, cell.original)}
 
     def _row(self, run_id: str, kind: str, content: dict[str, Any]) -> dict[str, Any]:
         like = self.study.cell("seeds", "retrained", seed=0)

@@ -57,7 +57,7 @@ def work(cell: Cell) -> float:
     sizes = split_sizes(cell.data)
     if cell.kind == "original":
         return epochs(cell) * (sizes["retain"] + sizes["forget"])
-    reads = {"retain"} if cell.kind == "retrained" else registry.get(cell.method).reads
+    reads = {"retain"} if cell.kind == "retrained" else registry.get(cell.key).reads
     return epochs(cell) * sum(sizes.get(split, 0) for split in reads)
 
 

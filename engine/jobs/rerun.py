@@ -50,7 +50,7 @@ class Asked:
         """The same method and settings on a fresh random half of the pool, which no stored shadow was trained on."""
         assert self.stored is not None
         split = FRESH_FIRST_SPLIT + self.cell.seed
-        return self.stored.cell("u_lira", self.cell.method, seed=split, split=split, params=dict(self.cell.params))
+        return self.stored.cell("u_lira", self.cell.key, seed=split, split=split, params=dict(self.cell.params))
 
 
 def ask(method: str, dataset: str, model: str, seed: int, *, variant: str = "corrected", params: Mapping[str, Any] | None = None) -> Asked:
@@ -64,15 +64,13 @@ def ask(method: str, dataset: str, model: str, seed: int, *, variant: str = "cor
             faults.extend(error.faults)
             return None
 
-    known = None if method in ("original", "retrained") else tried(lambda: registry.get(method))
+    known = None if method in ("original", "retrained") else tried(lambda: registry.get(method, variant))
     tried(lambda: dataset_info(dataset))
     tried(lambda: models.get(model))
     if known is not None:
         tried(lambda: known.params.from_dict(params or {}, method))
     elif params and not faults:
         faults.append(f"{method} has no hyper-parameters; leave --set out")
-    if variant != "corrected":
-        faults.append(f"variant: got {variant!r}, must be corrected")
     if not isinstance(seed, int) or not 0 <= seed < 10_000:
         faults.append(f"seed: got {seed!r}, must be int in [0, 9999]")
     device = tried(device_kind)
@@ -80,7 +78,8 @@ def ask(method: str, dataset: str, model: str, seed: int, *, variant: str = "cor
         raise BadInput(*faults)
     stored = study_of(dataset, model)
     recipe, pool = (stored.recipe, stored.pool) if stored else (recipe_for(dataset, model), None)
-    cell = make_cell(DataSpec(dataset, "seeds", pool, None, 0), model, method, seed=seed, recipe=recipe, params=params, numeric=Numeric(device=device))
+    key = method if known is None else known.key
+    cell = make_cell(DataSpec(dataset, "seeds", pool, None, 0), model, key, seed=seed, recipe=recipe, params=params, numeric=Numeric(device=device))
     shadows, why = _shadows(cell, stored)
     return Asked(cell, stored, shadows, why)
 
@@ -250,7 +249,7 @@ def _shadows(cell: Cell, stored: Study | None) -> tuple[str | None, str]:
     db = reader.open_results(home.shipped_file(), home.Known.here().home)
     rows = db.execute(
         "SELECT run_id, params, mode, precision, device FROM runs WHERE kind = 'attack' AND attack = 'u_lira' AND status = 'done' AND dataset = ? "
-        "AND model = ? AND method = ? AND study = ?", [cell.data.dataset, cell.model, cell.method, stored.name]).fetchall()
+        "AND model = ? AND method = ? AND variant = ? AND study = ?", [cell.data.dataset, cell.model, cell.method, cell.variant, stored.name]).fetchall()
     db.close()
     numeric = stored.numerics["u_lira"]
     for run_id, params, *how in rows:
@@ -275,5 +274,6 @@ def command(asked: Asked) -> str:
     """The arguments that ask for it again."""
     cell = asked.cell
     settings = " ".join(f"--set {name}={value}" for name, value in cell.params)
-    return f"rerun {cell.method} --dataset {cell.data.dataset} --model {cell.model} --seed {cell.seed} {settings}".strip()
+    variant = "" if cell.variant == "corrected" else f"--variant {cell.variant} "
+    return f"rerun {cell.method} --dataset {cell.data.dataset} --model {cell.model} --seed {cell.seed} {variant}{settings}".strip()
 

@@ -12,7 +12,7 @@ from engine import registry
 from engine.data.catalogue import DATASETS
 from engine.data.splits import FORGET_PARTS, DataSpec
 from engine.errors import BadInput
-from engine.jobs.cells import ENGINE_VERSION, Cell, Numeric, pairs
+from engine.jobs.cells import ENGINE_VERSION, REFERENCES, Cell, Numeric, pairs
 from engine.models.catalogue import ARCHITECTURES
 from engine.train import RECIPE_VERSION, Recipe, recipe_for
 
@@ -24,7 +24,7 @@ _MODES, _PRECISIONS, _DEVICES = ("exact", "fast"), ("fp32", "bf16", "fp64"), ("c
 
 @dataclass(frozen=True)
 class Study:
-    """methods: name -> fixed parameters; grids: name -> the candidates of the declared search, empty where nothing is searched.
+    """grids: method -> the candidates of its declared search, one where nothing is searched. A variant is written `name/variant`.
 
     seeds: how many (0 leaves the protocol out); splits, forget_sets: of U-LiRA; tuning_splits: of the search.
     """
@@ -76,14 +76,17 @@ class Study:
 
 def make_cell(data: DataSpec, model: str, method: str, *, seed: int, recipe: Recipe, params: Mapping[str, Any] | None = None,
               numeric: Numeric) -> Cell:
-    """A cell with the present versions of everything it depends on. params: complete or partial, checked against the method's."""
+    """A cell with the present versions of everything it depends on.
+
+    method: a name, or `name/variant`. params: complete or partial, checked against the method's.
+    """
     versions = {"engine": ENGINE_VERSION, "recipe": RECIPE_VERSION, "data": DATASETS[data.dataset].version, "model": ARCHITECTURES[model].version}
-    whole: dict[str, Any] = {}
-    if method not in ("original", "retrained"):
-        known = registry.get(method)
-        whole = known.params.from_dict(params or {}, method).to_dict()
-        versions["method"] = known.version
-    return Cell(data, model, method, seed, pairs(recipe.to_dict()), pairs(whole), numeric=numeric, versions=pairs(versions))
+    if method in REFERENCES:
+        return Cell(data, model, method, seed, pairs(recipe.to_dict()), numeric=numeric, versions=pairs(versions))
+    known = registry.get(method)
+    whole = known.params.from_dict(params or {}, method).to_dict()
+    return Cell(data, model, known.name, seed, pairs(recipe.to_dict()), pairs(whole), variant=known.variant, numeric=numeric,
+                versions=pairs(versions | {"method": known.version}))
 
 
 def read(path: Path, *, exact: bool = False) -> Study:

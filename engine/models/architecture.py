@@ -13,13 +13,20 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Architecture:
     """build(channels, classes, side) gives one network; fused(f, x [B, R*C, H, W]) -> logits [R, B, K] is that network over
-    a stack, or None where only the loop executor serves. Raise `version` whenever its numbers change."""
+    a stack, or None where only the loop executor serves. Raise `version` whenever its numbers change.
+
+    What methods need to know of its anatomy, as names of modules: stem, the convolutions that see the image; blocks, from the
+    image to the head, each all the modules that belong to it; head, the classifier.
+    """
 
     name: str
     label: str
     build: Callable[[int, int, int], nn.Module]
     fused: "Callable[[Fused, Tensor], Tensor] | None"
     doc: str
+    stem: tuple[str, ...]
+    blocks: tuple[tuple[str, ...], ...]
+    head: tuple[str, ...]
     version: int = 1
 
     def describe(self) -> dict[str, Any]:

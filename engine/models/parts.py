@@ -6,6 +6,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from engine.models.stack import Stack
+
+Draw = Callable[[torch.Generator, torch.Size], Tensor]
+
 
 def smallest(scores: Float[Tensor, "r n"], k: Int[Tensor, " r"]) -> Bool[Tensor, "r n"]:
     """Mask of the k[r] smallest scores of each replica: exactly so many, ties broken by position.
@@ -18,12 +22,27 @@ def smallest(scores: Float[Tensor, "r n"], k: Int[Tensor, " r"]) -> Bool[Tensor,
 
 
 @torch.no_grad()
-def redraw(weight: Float[Tensor, "r ..."], mask: Bool[Tensor, "r ..."], draw: Callable[[torch.Generator, torch.Size], Tensor],
-           generators: Sequence[torch.Generator]) -> None:
-    """Replace the masked entries in place by `draw(generator, shape)`, each replica from its own generator."""
+def redraw(weight: Float[Tensor, "r ..."], mask: Bool[Tensor, "r ..."] | None, draw: Draw, generators: Sequence[torch.Generator]) -> None:
+    """Replace the masked entries (None: all) in place by `draw(generator, shape)`, each replica from its own generator."""
     for r, generator in enumerate(generators):
         fresh = draw(generator, weight.shape[1:]).to(weight.device, weight.dtype)
-        weight[r] = torch.where(mask[r], fresh, weight[r])
+        weight[r] = fresh if mask is None else torch.where(mask[r], fresh, weight[r])
+
+
+@torch.no_grad()
+def reset_to_default(stack: Stack, modules: Sequence[str], generators: Sequence[torch.Generator]) -> None:
+    """Redraw these convolutions and linear layers as torch's constructors do: U(-1, 1) / sqrt(fan_in) for weights and biases."""
+    for name in modules:
+        weight = stack.params[f"{name}.weight"]
+        bound = weight[0, 0].numel() ** -0.5
+        redraw(weight, None, uniform(bound), generators)
+        if f"{name}.bias" in stack.params:
+            redraw(stack.params[f"{name}.bias"], None, uniform(bound), generators)
+
+
+def uniform(bound: float) -> Draw:
+    """U(-bound, bound)."""
+    return lambda generator, shape: (torch.rand(shape, generator=generator) * 2 - 1) * bound
 
 
 def kaiming_normal_fan_out(generator: torch.Generator, shape: torch.Size) -> Tensor:

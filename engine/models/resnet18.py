@@ -39,5 +39,6 @@ def _basic_block(f: Fused, name: str, x: Tensor, stride: int) -> Tensor:
     return F.relu(out + x)
 
 
-RESNET18 = Architecture("resnet18", label="ResNet-18", build=build, fused=fused,
+RESNET18 = Architecture("resnet18", label="ResNet-18", build=build, fused=fused, stem=("conv1",), head=("fc",),
+                        blocks=(("layer1",), ("layer2",), ("layer3",), ("layer4",)),
                         doc="torchvision's ResNet-18, trained from scratch, ImageNet stem on 32x32 inputs: exactly the study's network.")

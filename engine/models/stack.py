@@ -26,7 +26,7 @@ KINDS: dict[str, tuple[type[nn.Module], ...]] = {"conv": (nn.Conv2d,), "linear":
 class Stack:
     """Parameters and buffers are `[R, *shape]` tensors under the template's ordinary names.
 
-    forward_images, backward_images: images that passed each replica so far, [R].
+    forward_images, backward_images: images that passed each replica so far, [R]; with those of companions (`counting_with`).
     """
 
     def __init__(self, architecture: Architecture, template: nn.Module, states: Sequence[Mapping[str, Tensor]], *, executor: str = "loop",
@@ -72,7 +72,7 @@ class Stack:
         x may have a leading axis of 1, shared by all replicas.
         """
         seen = x.shape[1] if self.active is None else x.shape[1] * self.active.cpu().long()
-        self.forward_images += seen
+        self.forward_images += seen  # in place: companions share the counter
         if torch.is_grad_enabled():
             self.backward_images += seen
         if x.shape[0] != self.replicas:
@@ -144,6 +144,15 @@ class Stack:
         made._chance = None if self._chance is None else list(self._chance)
         return made.train(self.training)
 
+    def counting_with(self, other: "Stack") -> "Stack":
+        """Count what passes here as passes of `other`, too: what a method costs includes its teachers."""
+        self.forward_images, self.backward_images = other.forward_images, other.backward_images
+        return self
+
+    def teacher(self) -> "Stack":
+        """A copy in eval mode whose passes count as this stack's."""
+        return self.copy().eval().counting_with(self)
+
     def train(self, mode: bool = True) -> "Stack":
         self.training = mode
         self.template.train(mode)
@@ -158,9 +167,24 @@ class Stack:
         self.active = None if active is None or bool(active.all()) else active.to(self.device)
         return self
 
+    @contextmanager
+    def among(self, some: Bool[Tensor, " r"]) -> Iterator[bool]:
+        """Gate further, to those of the active replicas that are in `some`, for a `with` block; gives whether there are any."""
+        before = self.active
+        both = some.to(self.device) if before is None else before & some.to(self.device)
+        try:
+            self.only(both)
+            yield bool(both.any())
+        finally:
+            self.active = before
+
     def tensors(self, kind: str) -> dict[str, Float[Tensor, "r ..."]]:
         """The weights (not biases) of all layers of a kind (`conv`, `linear`, `norm`), by name."""
         return {f"{n}.weight": self.params[f"{n}.weight"] for n, m in self.template.named_modules() if isinstance(m, KINDS[kind])}
+
+    def names(self, modules: Sequence[str]) -> list[str]:
+        """Names of all parameters of these modules and of what is inside them, in the template's order."""
+        return [n for n in self.params if any(n.startswith(f"{m}.") for m in modules)]
 
     def flat(self) -> Float[Tensor, "r p"]:
         """All parameters of each replica in one row, in the template's order; a detached copy."""

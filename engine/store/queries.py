@@ -114,7 +114,7 @@ def other_runs(db: DuckDBPyConnection, *, study: str, method: str, variant: str)
     return _ask(db, f"""
         WITH {_MEMBERS}
         SELECT DISTINCT kind, run_id, attack, started, wall_s, machine, "commit", clean, command FROM mine
-        WHERE method = $method AND kind IN ('timing', 'attack', 'search') AND (variant = $variant OR kind = 'search')
+        WHERE method = $method AND kind IN ('timing', 'attack', 'search') AND variant = $variant
         ORDER BY kind, started""", {"study": study, "method": method, "variant": variant})
 
 

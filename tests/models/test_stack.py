@@ -109,7 +109,7 @@ def test_dropout_draws_do_not_depend_on_the_neighbours() -> None:
     def build(channels: int, classes: int, side: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(channels * side * side, 32), nn.Dropout(0.5), nn.Linear(32, classes))
 
-    dropout = Architecture("dropout", "Dropout", build, None, "")
+    dropout = Architecture("dropout", "Dropout", build, None, "", stem=(), blocks=(), head=())
     (x, _), = batches(3, (1, 8), 1)
     together = Stack.build(dropout, channels=1, classes=10, side=8, seeds=[0, 1, 2])
     together.seed_layers([10, 11, 12])
