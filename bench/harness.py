@@ -3,6 +3,7 @@
 Groups are started once and idle between measurements, so that measurements of different groups can take turns.
 """
 
+import gc
 import multiprocessing
 import os
 import time
@@ -126,8 +127,10 @@ def _serve(pipe: Connection, threads: int, work: Work, warm: Barrier, counted: l
         try:
             work(job, clock.tick)
         except Finished:
-            pipe.send(clock.rate)
+            pass  # the number is sent once all that the job started (a loader's worker above all) is gone and disturbs nobody
         except Exception as error:  # the boundary of a process: the parent says what failed
             warm.abort()
             pipe.send(f"{type(error).__name__}: {error}")
             return
+        gc.collect()
+        pipe.send(clock.rate)

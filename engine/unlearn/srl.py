@@ -8,15 +8,12 @@ the true class may be drawn, SGD without schedule, batch-norm statistics move.
 
 from dataclasses import dataclass
 
-import torch
-
 from engine.data.loader import Splits
-from engine.losses import ce
 from engine.models.stack import Stack
-from engine.optim import SGD
 from engine.params import Params, hp, share_of_training
 from engine.registry import method
 from engine.runtime import PerReplica, Run
+from engine.steps import relabel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +27,4 @@ class RandomLabelParams(Params):
 
 @method("srl", label="SRL", family="ascent", source="paper", paper="arXiv:1911.04933", reads={"retain", "forget"}, version=1, params=RandomLabelParams)
 def srl(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
-    student = stack.copy().train()
-    labels = run.rng.for_purpose("labels")
-    opt = SGD(student, lr=params.lr, momentum=params.momentum, weight_decay=params.weight_decay)
-    for _ in run.epochs(params.epochs, student):
-        for x, y, forgotten in data.mixed("forget", "retain", params.batch, run.rng):
-            random = labels.integers(data.info.classes, y.shape[1]).to(y.device)
-            loss = ce(student(x), torch.where(forgotten, random, y))
-            opt.zero_grad()
-            loss.sum().backward()
-            opt.step()
-            run.log(loss=loss)
-    return student
+    return relabel(stack.copy().train(), data, params, run)

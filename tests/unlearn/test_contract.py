@@ -1,6 +1,7 @@
 """What holds for every method, found by the registry: seeds, purity, data access, parameters that act, bad values refused."""
 
 import dataclasses
+from functools import cache
 from operator import attrgetter
 
 import pytest
@@ -19,11 +20,16 @@ from engine.train import Recipe, train
 
 METHODS = list(registry.load().values())
 SPEC = DataSpec("digits", "seeds", pool=200, forget=0)
-every_method = pytest.mark.parametrize("m", METHODS, ids=attrgetter("name"))
+every_method = pytest.mark.parametrize("m", METHODS, ids=attrgetter("key"))
 
 
 def toy_model(replicas: int = 1, executor: str = "loop", precision: str = "fp32") -> Stack:
-    """Trained for three epochs on 170 digits, so that methods find something to undo."""
+    """Trained for three epochs on 170 digits, so that methods find something to undo; a fresh copy whose counters start at zero."""
+    return trained(replicas, executor, precision).copy()
+
+
+@cache
+def trained(replicas: int, executor: str, precision: str) -> Stack:
     stack = Stack.build(ARCHITECTURES["cnn"], channels=1, classes=10, side=8, seeds=range(replicas), executor=executor, precision=precision)
     data = Splits.of([SPEC] * replicas, dtype=torch.float64 if precision == "fp64" else torch.float32)
     return train(stack, data, "train", Recipe(epochs=3, batch=32), Run(Rng(range(replicas))))
@@ -31,8 +37,9 @@ def toy_model(replicas: int = 1, executor: str = "loop", precision: str = "fp32"
 
 def quick(m: Method, **changes: object) -> Params:
     """The defaults with two epochs of small batches (smaller than forget, so that their size matters)."""
-    names = {f.name for f in dataclasses.fields(m.params)}
-    return m.params.from_dict({k: v for k, v in {"epochs": 2, "batch": 8}.items() if k in names} | changes, m.name)
+    names = [f.name for f in dataclasses.fields(m.params)]
+    small = {n: 2 for n in names if "epochs" in n} | {n: 8 for n in names if "batch" in n}
+    return m.params.from_dict(small | {n: v for n, v in changes.items() if n in names}, m.name)
 
 
 def unlearn(m: Method, stack: Stack, seeds: list[int], params: list[Params], reads: frozenset[str] | None = None) -> Stack:
@@ -90,11 +97,13 @@ def test_each_hyper_parameter_changes_the_result(m: Method) -> None:
             continue
         value = getattr(base, name)
         low, high = note.within or (0, 1)
-        if kind is int:
-            other: object = value + 1 if value < high else value - 1
+        if kind is bool or note.choices:
+            other: object = next(v for v in note.choices or (True, False) if v != value)
+        elif kind is int:
+            other = value + 1 if value < high else value - 1
         else:
             other = (value + low) / 2 if value else (value + high) / 2
-        changed = unlearn(m, before, [0], [dataclasses.replace(base, **{name: other})])
+        changed = unlearn(m, before, [0], [dataclasses.replace(base, **{name: other})])  # type: ignore[arg-type]
         assert not same(reference, changed), f"{m.name}.{name}: {value} and {other} give the same model"
 
 
