@@ -188,7 +188,7 @@ def told(task: str, swept: Rates, final: Rates) -> str:
               f"images that is {fast * minute:.3g} models a minute instead of {slow * minute:.3g}.")
     return "\n".join([
         f"### {what.title}, batch {what.batch}", "", answer, "",
-        "Sweep, images/s over all replicas and processes, median (lowest to highest):", "",
+        "Sweep, images/s over all replicas and processes:", "",
         "| way | precision | processes | " + " | ".join(f"R = {r}" for r in counts) + " |",
         "| --- " * (3 + len(counts)) + "|",
         *("| " + " | ".join((*head, *(cells[r] for r in counts))) + " |" for head, cells in rows.items()), "",
@@ -196,7 +196,8 @@ def told(task: str, swept: Rates, final: Rates) -> str:
 
 
 def spread(found: list[float]) -> str:
-    return f"{statistics.median(found):,.0f} ({min(found):,.0f} to {max(found):,.0f})"
+    middle = f"{statistics.median(found):,.0f}"
+    return middle if len(found) == 1 else f"{middle} ({min(found):,.0f} to {max(found):,.0f})"
 
 
 def heading(note: str, load: float, took_s: float) -> str:

@@ -45,17 +45,18 @@ class _Optimiser(ABC):
                 self._step_all(n, p)
 
     def _gradient(self, name: str, p: Tensor, r: int | None) -> Tensor:
-        """Scaled, masked gradient of one parameter: of replica r, or of all."""
+        """Scaled, decayed and masked gradient of one parameter, of replica r or of all. Made in the place of `grad`: no step needs it
+        twice, and on a CPU new memory for it costs more than the arithmetic."""
         assert p.grad is not None
         grad, weight = (p.grad, p) if r is None else (p.grad[r], p[r])
         if name in self.grad_scale:
-            grad = grad * (self.grad_scale[name] if r is None else self.grad_scale[name][r])
+            grad.mul_(self.grad_scale[name] if r is None else self.grad_scale[name][r])
         if r is not None and self.weight_decay[r]:
-            grad = grad.add(weight, alpha=float(self.weight_decay[r]))
+            grad.add_(weight, alpha=float(self.weight_decay[r]))
         if r is None and bool(self.weight_decay.any()):
-            grad = grad + self._wide(self.weight_decay, p) * p
+            _add(grad, self._wide(self.weight_decay, p), weight)
         if name in self.mask:
-            grad = grad * (self.mask[name] if r is None else self.mask[name][r])
+            grad.mul_(self.mask[name] if r is None else self.mask[name][r])
         return grad
 
     def _wide(self, values: Tensor, p: Tensor) -> Tensor | float:
@@ -99,11 +100,17 @@ class SGD(_Optimiser):
             weight.add_(grad, alpha=-float(self.lr[r]))
 
     def _step_all(self, name: str, p: Tensor) -> None:
-        grad, velocity = self._gradient(name, p, None), self.velocity[name]
-        if bool(self.momentum.any()):
+        grad, velocity, lr = self._gradient(name, p, None), self.velocity[name], self._wide(self.lr, p)
+        heavy = bool(self.momentum.any())
+        if self.stack.active is None:
+            if heavy:
+                grad = velocity.mul_(self._wide(self.momentum, p)).add_(grad)
+            _add(p, lr, grad, -1)
+            return
+        if heavy:
             velocity.copy_(self._gate(velocity * self._wide(self.momentum, p) + grad, velocity))
             grad = velocity
-        p.copy_(self._gate(p - self._wide(self.lr, p) * grad, p))
+        p.copy_(self._gate(p - lr * grad, p))
 
 
 class Adam(_Optimiser):
@@ -139,6 +146,14 @@ class Adam(_Optimiser):
         t = self.steps.clamp(min=1).double()
         rate, root = self._wide(self.lr / (1 - b1**t), p), self._wide((1 - b2**t).sqrt(), p)
         p.copy_(self._gate(p - rate * first / (second.sqrt() / root + self.eps), p))
+
+
+def _add(p: Tensor, factor: Tensor | float, other: Tensor, sign: int = 1) -> None:
+    """p += sign * factor * other, in place."""
+    if isinstance(factor, Tensor):
+        p.addcmul_(other, factor, value=sign)
+    else:
+        p.add_(other, alpha=sign * factor)
 
 
 def per_replica(value: PerReplicaFloat, replicas: int) -> Float[Tensor, " r"]:

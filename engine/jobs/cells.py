@@ -12,7 +12,7 @@ from typing import Any
 from engine.data.splits import DataSpec
 from engine.store.records import identity
 
-ENGINE_VERSION = 1  # raise when the numbers of training, batching, augmentation or evaluation change
+ENGINE_VERSION = 2  # raise when the numbers of training, batching, augmentation or evaluation change
 REFERENCES = ("original", "retrained")
 
 

@@ -8,6 +8,8 @@ Where the map is so small that a 3x3 kernel sees mostly padding, the convolution
 real pixels; the rest of the kernel gets gradient zero, as it does in the plain convolution.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,10 +25,8 @@ class Fused:
         """Bias-free convolution. x: [B, R*I, H, W] -> [B, R*O, H', W']."""
         weight = self.params[f"{name}.weight"]
         if weight.shape[-1] == 3 and padding == 1:
-            if x.shape[-2:] == (1, 1):
-                return self._matrix_product(x, weight[..., 1, 1])
-            if x.shape[-2:] == (2, 2):
-                return self._conv_on_2x2(x, weight, stride)
+            if x.shape[-2:] in ((1, 1), (2, 2)):
+                return self._conv_as_product(x, weight, stride)
         if weight.shape[-1] == 1 and x.shape[-2:] == (2, 2) and stride == 2:
             return self._matrix_product(x[..., :1, :1], weight[..., 0, 0])
         flat = weight.reshape(-1, *weight.shape[2:])
@@ -56,12 +56,35 @@ class Fused:
         rows = x.reshape(x.shape[0], self.replicas, -1).transpose(0, 1)
         return torch.bmm(rows, weight.transpose(1, 2)).transpose(0, 1).reshape(x.shape[0], -1, 1, 1)
 
-    def _conv_on_2x2(self, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-        """A padded 3x3 convolution of a 2x2 map: each output pixel sees each input pixel through one tap."""
-        r, o, i = weight.shape[:3]
-        rows = x.reshape(x.shape[0], r, i * 4).transpose(0, 1)  # [R, B, I*4], pixels in order (0,0) (0,1) (1,0) (1,1)
-        outputs = [(0, 0)] if stride == 2 else [(0, 0), (0, 1), (1, 0), (1, 1)]
-        taps = torch.stack([weight[..., 1 - y : 3 - y, 1 - z : 3 - z] for y, z in outputs], 2)  # [R, O, out, I, 2, 2]
-        dense = taps.reshape(r, o * len(outputs), i * 4)
-        side = 1 if stride == 2 else 2
-        return torch.bmm(rows, dense.transpose(1, 2)).transpose(0, 1).reshape(x.shape[0], r * o, side, side)
+    def _conv_as_product(self, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+        """A padded 3x3 convolution of a 1x1 or 2x2 map: each output pixel sees each input pixel through one tap.
+
+        Pixels before channels throughout, as they lie in memory, so that little is copied.
+        """
+        b, n, r, o = x.shape[0], x.shape[-1], *weight.shape[:2]
+        side = 1 if stride == 2 else n
+        rows = x.permute(0, 2, 3, 1).reshape(b, n * n, r, -1).permute(2, 0, 1, 3).reshape(r, b, -1)  # [R, B, n*n*I]
+        made = torch.bmm(rows, _Taps.apply(weight, n, side).transpose(1, 2))  # [R, B, side*side*O]
+        return made.view(r, b, side * side, o).permute(1, 2, 0, 3).reshape(b, side, side, r * o).permute(0, 3, 1, 2)
+
+
+class _Taps(torch.autograd.Function):
+    """Weights [R, O, I, 3, 3] -> the matrix [R, side*side*O, n*n*I] from the pixels of an n x n map to the first side x side of its
+    padded convolution. Its gradient is written straight into one zero kernel, where slices would each make one of their own."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, n: int, side: int) -> Tensor:
+        ctx.shape, ctx.n, ctx.side = weight.shape, n, side
+        kernel = weight.permute(0, 1, 3, 4, 2)  # [R, O, 3, 3, I]
+        taps = [kernel[:, :, 1 - y : 1 - y + n, 1 - z : 1 - z + n] for y in range(side) for z in range(side)]
+        return torch.stack(taps, 1).view(weight.shape[0], side * side * weight.shape[1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (r, o, i, h, w), n, side = ctx.shape, ctx.n, ctx.side
+        taps = grads[0].view(r, side * side, o, n, n, i)
+        kernel = taps.new_zeros(r, o, h, w, i)
+        for k in range(side * side):
+            y, z = divmod(k, side)
+            kernel[:, :, 1 - y : 1 - y + n, 1 - z : 1 - z + n] += taps[:, k]
+        return kernel.permute(0, 1, 4, 2, 3), None, None
