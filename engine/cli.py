@@ -15,6 +15,7 @@ from typing import Any
 
 from engine import queue
 from engine.errors import BadInput, LetheError
+from engine.registry import PLUGINS
 
 Handler = Callable[[argparse.Namespace], tuple[Any, str]]  # (JSON document, text for people)
 
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str]) -> int:
         return int(error.code or 0)
     logging.basicConfig(level=logging.INFO if asked.verbose else logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     handler: Handler = asked.handler
+    if asked.plugins:
+        os.environ[PLUGINS] = str(asked.plugins.expanduser().resolve())
     try:
         document, text = handler(asked)
     except LetheError as error:
@@ -50,6 +53,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m engine", description="Train, unlearn, attack; record and read the results.")
     parser.add_argument("--verbose", action="store_true", help="log what happens to standard error")
+    parser.add_argument("--plugins", type=Path, metavar="DIR", help="methods from the files in DIR join the registry")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, handler: Handler, doc: str, among: Any = commands) -> argparse.ArgumentParser:
@@ -98,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     verify = add("verify", _verify, "compute stored cells again and compare bit for bit")
     verify.add_argument("--cells", type=int, default=3)
 
+    new = add("new-method", _new_method, "write a method file that runs as it is into the --plugins folder")
+    new.add_argument("name")
     add("doctor", _doctor, "versions, devices, store, disk and queue")
     pack = add("pack", _pack, "write shipped and own results into the file that ships, and the weights that it needs")
     pack.add_argument("--only-own", action="store_true", help="leave out what the shipped file has now")
@@ -182,6 +188,13 @@ def _interval(cell: dict[str, Any], metric: str) -> str:
     form = "{:.3f}" if metric not in ("rte", "unlearn_s") else "{:.3g}"
     half = f" ± {form.format((hi - lo) / 2)}" if lo is not None and hi is not None and metric not in ("rte", "unlearn_s") else ""
     return form.format(mean) + half
+
+
+def _new_method(asked: argparse.Namespace) -> tuple[Any, str]:
+    from engine import template
+
+    path = template.write(asked.name)
+    return {"path": str(path)}, f"{path}\nTry it: python -m engine --plugins {path.parent} rerun {asked.name} --dataset digits --model cnn --seed 0"
 
 
 def _doctor(asked: argparse.Namespace) -> tuple[Any, str]:

@@ -1,14 +1,20 @@
 """Methods announce themselves with `@method`; nobody lists them by hand.
 
-`load()` imports every module of `engine.unlearn` once, and those of its `official` variants, and returns what they announced.
+`load()` imports every module of `engine.unlearn` once, and those of its `official` variants, then plug-ins (the files of the folder
+`$LETHE_PLUGINS`, which `--plugins` sets, and what installed packages offer as entry points `lethe.methods`), and returns what they announced.
 Written in a study file or an identity, a variant is `name/variant`; the corrected one is `name` alone.
 """
 
 import difflib
 import hashlib
 import importlib
+import importlib.metadata
+import importlib.util
 import inspect
+import os
 import pkgutil
+import sys
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +32,8 @@ FAMILIES = ("reference", "finetune", "ascent", "distillation", "reset", "second_
 SOURCES = ("paper", "code", "reconstruction")
 SPLITS = ("retain", "forget", "val", "test")
 VARIANTS = ("corrected", "official")
+PLUGINS = "LETHE_PLUGINS"  # in the environment, so that workers and jobs, which are processes of their own, know it too
+ENTRY_POINTS = "lethe.methods"
 _PACKAGES = ("engine.unlearn", "engine.unlearn.official")
 
 Unlearn = Callable[["Stack", "Splits", "PerReplica", "Run"], "Stack"]
@@ -33,7 +41,8 @@ Unlearn = Callable[["Stack", "Splits", "PerReplica", "Run"], "Stack"]
 
 @dataclass(frozen=True)
 class Method:
-    """One unlearning method as the registry knows it. variant: corrected, or official for the released benchmark code's behaviour."""
+    """One unlearning method as the registry knows it. variant: corrected, or official for the released benchmark code's behaviour.
+    plugin: it comes from outside; then its source is part of what a result is, since nobody raises a version while trying things out."""
 
     name: str
     variant: str
@@ -47,6 +56,7 @@ class Method:
     run: Unlearn
     doc: str
     source_hash: str
+    plugin: bool
 
     @property
     def key(self) -> str:
@@ -57,7 +67,7 @@ class Method:
         others = [m for m in load().values() if m.name == self.name and m.variant != self.variant]
         return {"name": self.name, "label": self.label, "family": self.family, "source": self.source, "paper": self.paper,
                 "variants": [self.variant, *(m.variant for m in others)], "reads": sorted(self.reads), "version": self.version, "doc": self.doc,
-                "params": self.params.describe(), "source_hash": self.source_hash,
+                "params": self.params.describe(), "source_hash": self.source_hash, "plugin": self.plugin,
                 "others": {m.variant: {"reads": sorted(m.reads), "version": m.version, "doc": m.doc, "params": m.params.describe(),
                                        "source_hash": m.source_hash} for m in others}}
 
@@ -77,11 +87,14 @@ def method(name: str, *, label: str, family: str, source: str, paper: str, reads
         raise ValueError(f"method {name}: family must be one of {FAMILIES}, source one of {SOURCES}, variant one of {VARIANTS}, reads within {SPLITS}")
 
     def announce(run: Unlearn) -> Unlearn:
-        module = inspect.getmodule(run)
         path = Path(inspect.getfile(run))
-        doc = (inspect.getdoc(module) or "").strip()
+        doc = inspect.cleandoc(run.__globals__.get("__doc__") or "").strip()
+        plugin = not run.__module__.startswith("engine.")
+        known = _methods.get(key_of(name, variant))
+        if known is not None and known.run.__module__ != run.__module__:
+            raise BadInput(f"{path}: announces a method '{name}', and {known.run.__module__} does already; choose another name")
         _methods[key_of(name, variant)] = Method(name, variant, label, family, source, paper, frozenset(reads), version, params, run, doc,
-                                hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+                                hashlib.sha256(path.read_bytes()).hexdigest()[:16], plugin)
         return run
 
     return announce
@@ -93,11 +106,44 @@ def key_of(name: str, variant: str = "corrected") -> str:
 
 
 def load() -> dict[str, Method]:
-    """All methods and variants by key, in alphabetical order."""
+    """All methods and variants by key, in alphabetical order. Raises: BadInput for a plug-in that cannot be loaded."""
+    load_own()
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        entry.load()
+    if folder := os.environ.get(PLUGINS):
+        _load_folder(Path(folder))
+    return dict(sorted(_methods.items()))
+
+
+def load_own() -> list[Method]:
+    """The methods of this repository."""
     for package in map(importlib.import_module, _PACKAGES):
         for found in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{package.__name__}.{found.name}")
-    return dict(sorted(_methods.items()))
+    return [m for m in _methods.values() if not m.plugin]
+
+
+def _load_folder(folder: Path) -> None:
+    """Import each `*.py` of a folder once. Raises: BadInput, naming the file that cannot be imported and why."""
+    if not folder.is_dir():
+        raise BadInput(f"plugins: {folder} is not a folder; give one with method files (`python -m engine --plugins DIR new-method NAME` writes one)")
+    for path in sorted(folder.glob("[!_]*.py")):
+        name = f"lethe_plugins.{path.stem}"
+        if name in sys.modules:
+            continue
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except BadInput:
+            del sys.modules[name]
+            raise
+        except Exception as error:  # the boundary to somebody else's code: whatever it is, they want to know the file and the line
+            del sys.modules[name]
+            line = next((f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), None)
+            where = path if line is None else f"{path}, line {line}"
+            raise BadInput(f"plug-in {where}: {type(error).__name__}: {error}") from error
 
 
 def get(name: str, variant: str = "corrected") -> Method:

@@ -33,7 +33,7 @@ class Numeric:
 class Cell:
     """method: `original`, `retrained` or a method's name. params, recipe: sorted (name, value) pairs.
 
-    versions: of data, model, recipe, method and engine, raised by hand when numbers change.
+    versions: of data, model, recipe, method and engine, raised by hand when numbers change; of a plug-in also its source.
     """
 
     data: DataSpec
@@ -90,4 +90,4 @@ def pairs(mapping: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 
 def _without_method(versions: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
-    return tuple((name, version) for name, version in versions if name != "method")
+    return tuple((name, version) for name, version in versions if name not in ("method", "source"))

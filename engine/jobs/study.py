@@ -86,7 +86,7 @@ def make_cell(data: DataSpec, model: str, method: str, *, seed: int, recipe: Rec
     known = registry.get(method)
     whole = known.params.from_dict(params or {}, method).to_dict()
     return Cell(data, model, known.name, seed, pairs(recipe.to_dict()), pairs(whole), variant=known.variant, numeric=numeric,
-                versions=pairs(versions | {"method": known.version}))
+                versions=pairs(versions | {"method": known.version} | ({"source": int(known.source_hash[:8], 16)} if known.plugin else {})))
 
 
 def read(path: Path, *, exact: bool = False) -> Study:

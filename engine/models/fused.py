@@ -24,9 +24,8 @@ class Fused:
     def conv(self, name: str, x: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
         """Bias-free convolution. x: [B, R*I, H, W] -> [B, R*O, H', W']."""
         weight = self.params[f"{name}.weight"]
-        if weight.shape[-1] == 3 and padding == 1:
-            if x.shape[-2:] in ((1, 1), (2, 2)):
-                return self._conv_as_product(x, weight, stride)
+        if weight.shape[-1] == 3 and padding == 1 and x.shape[-2:] in ((1, 1), (2, 2)):
+            return self._conv_as_product(x, weight, stride)
         if weight.shape[-1] == 1 and x.shape[-2:] == (2, 2) and stride == 2:
             return self._matrix_product(x[..., :1, :1], weight[..., 0, 0])
         flat = weight.reshape(-1, *weight.shape[2:])
