@@ -87,8 +87,9 @@ def method(name: str, *, label: str, family: str, source: str, paper: str, reads
         raise ValueError(f"method {name}: family must be one of {FAMILIES}, source one of {SOURCES}, variant one of {VARIANTS}, reads within {SPLITS}")
 
     def announce(run: Unlearn) -> Unlearn:
-        path = Path(inspect.getfile(run))
-        doc = inspect.cleandoc(run.__globals__.get("__doc__") or "").strip()
+        own = inspect.unwrap(run)  # a type checker's wrapper is of another file
+        path = Path(inspect.getfile(own))
+        doc = inspect.cleandoc(own.__globals__.get("__doc__") or "").strip()
         plugin = not run.__module__.startswith("engine.")
         known = _methods.get(key_of(name, variant))
         if known is not None and known.run.__module__ != run.__module__:

@@ -71,7 +71,8 @@ class Run:
         self.rng = rng
         self._report = report
         self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, Tensor] = {}
+        self._stack: Stack | None = None  # whose gate tells who takes part
         self._reported = 0  # epochs so far
 
     def epochs(self, count: Float[Tensor, " r"] | int, *stacks: Stack) -> Iterator[int]:
@@ -80,6 +81,7 @@ class Run:
         Several phases of one method are reported as one course of epochs.
         """
         counts = torch.as_tensor(count, dtype=torch.float64, device="cpu").expand(stacks[0].replicas)
+        self._stack = stacks[0]
         for epoch in range(int(counts.max())):
             for stack in stacks:
                 stack.only(epoch < counts)
@@ -89,13 +91,18 @@ class Run:
             stack.only(None)
 
     def log(self, **values: Float[Tensor, " r"]) -> None:
-        """Remember one number a replica; stays on the device until the epoch ends, as a read every step would stall it."""
+        """Remember one number a replica, of those that are not gated; stays on the device until the epoch ends, as a read every step
+        would stall it."""
+        active = self._stack.active if self._stack else None
         for name, value in values.items():
             value = value.detach().double()
+            seen = torch.ones_like(value) if active is None else active.to(value)
+            value = value if active is None else torch.where(active, value, 0.0)
             self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._counts[name] = self._counts.get(name, 0) + 1
+            self._counts[name] = self._counts[name] + seen if name in self._counts else seen
 
     def _flush(self, epoch: int) -> None:
+        """Report the means: NaN for a replica that logged nothing."""
         if self._report is not None and self._sums:
             self._report(epoch, {name: (total / self._counts[name]).cpu() for name, total in self._sums.items()})
         self._sums, self._counts, self._reported = {}, {}, epoch + 1

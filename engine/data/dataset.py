@@ -11,7 +11,10 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.errors import DataError
+from engine.errors import BadInput, DataError
+
+SMALLEST, LARGEST = 8, 1024  # sides of images that may be asked for
+_UNREADABLE = (RuntimeError, OSError, ValueError, TypeError, LookupError, AssertionError, EOFError)  # torchvision's, of missing or damaged files
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,12 @@ def data_root() -> Path:
     """Where datasets lie: `$LETHE_DATA`, else a cache folder of this user."""
     if given := os.environ.get("LETHE_DATA"):
         return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lethe" / "data"
+    return cache_root() / "data"
+
+
+def cache_root() -> Path:
+    """What belongs to this user and can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lethe"
 
 
 def from_torchvision(kind: str, folder: str, **options: Any) -> tuple[Any, Any]:
@@ -71,18 +79,28 @@ def from_torchvision(kind: str, folder: str, **options: Any) -> tuple[Any, Any]:
     root, make = data_root(), getattr(datasets, kind)
     try:
         return make(root, train=True, download=False, **options), make(root, train=False, download=False, **options)
-    except (RuntimeError, OSError, ValueError):
-        pass  # not there or damaged: torchvision checks what it downloads, so a download also repairs
+    except _UNREADABLE:
+        pass  # not there or damaged: what has checksums a download also repairs
     try:
         root.mkdir(parents=True, exist_ok=True)
         return make(root, train=True, download=True, **options), make(root, train=False, download=True, **options)
-    except (RuntimeError, OSError, ValueError) as error:
+    except _UNREADABLE as error:
         raise DataError(
-            f"{kind}: not found under {root} and could not be downloaded ({error}). Provide it in one of three ways: "
+            f"{kind}: could neither be read from {root} nor downloaded ({str(error) or 'it is there, but damaged'}). Provide it in one of three ways: "
             f"(1) set LETHE_DATA to a folder that holds it in torchvision's layout ({folder}); "
-            f"(2) connect this machine to the network and run again, it is then downloaded to {root}; "
+            f"(2) connect this machine to the network, delete what is damaged and run again, it is then downloaded to {root}; "
             f"(3) copy {folder} from another machine into {root}. `--dataset digits` needs no files."
         ) from error
+
+
+def sided(name: str) -> tuple[str, int | None]:
+    """A dataset's name without its side, and the side: `utkface@64` -> (utkface, 64). Raises: BadInput."""
+    base, _, side = name.rpartition("@")
+    if not (base and side.isdecimal()):
+        return name, None
+    if not SMALLEST <= int(side) <= LARGEST:
+        raise BadInput(f"dataset '{name}': got a side of {side}, must be from {SMALLEST} to {LARGEST} pixels")
+    return base, int(side)
 
 
 def resized(images: UInt8[Tensor, "n c h w"], side: int) -> UInt8[Tensor, "n c s s"]:

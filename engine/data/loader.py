@@ -3,6 +3,7 @@
 One `Splits` serves a whole stack: images and labels are shared, each replica has its own index of who is in which split.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -26,11 +27,10 @@ class Splits:
     """
 
     def __init__(self, info: DatasetInfo, data: Dataset, index: dict[str, Int[Tensor, "r n"]], *, device: str | torch.device = "cpu",
-                 dtype: torch.dtype = torch.float32, readable: frozenset[str] | None = None) -> None:
+                 dtype: torch.dtype = torch.float32) -> None:
         self.info, self.device, self.dtype = info, torch.device(device), dtype
         self._index = {name: rows.to(self.device) for name, rows in index.items()}
-        self._readable = readable
-        self._data = data
+        self._readable: frozenset[str] | None = None  # all
         self._images, self._labels = data.images.to(self.device), data.labels.to(self.device)
         std = torch.tensor(info.std, dtype=torch.float64)
         self._gain = (1 / (info.scale * std)).to(self.device, dtype).view(-1, 1, 1)
@@ -45,8 +45,10 @@ class Splits:
         return cls(info, data, index, device=device, dtype=dtype)
 
     def restricted(self, reads: frozenset[str]) -> "Splits":
-        """The same data with only the splits in `reads` readable: what a method is handed."""
-        return Splits(self.info, self._data, self._index, device=self.device, dtype=self.dtype, readable=reads)
+        """The same data with only the splits in `reads` readable: what a method is handed. The images are shared, not copied."""
+        made = copy.copy(self)
+        made._readable = reads
+        return made
 
     def index(self, split: str) -> Int[Tensor, "r n"]:
         """Dataset indices of a split. `train` is retain and forget together.

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from engine import registry
 from engine.errors import RunError
 from engine.jobs import attack, catalogue, home, plan, provenance
 from engine.jobs.calibrate import Calibration
@@ -19,7 +20,7 @@ from engine.jobs.executor import Local
 from engine.jobs.progress import Progress
 from engine.jobs.study import Study
 from engine.jobs.timing import retrain_seconds, time_cell, timing_id
-from engine.search import grid
+from engine.search.protocol import Answer, Ask, Found
 from engine.store import ingest, records
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Driver:
         self.timing_threads = self.calibration.threads(study.cell("seeds", "retrained", seed=0))
         torch.set_num_threads(self.threads)
         self._ingested = 0.0
+        self._tuned: dict[str, str] = {}  # every run behind the searches, with its method
 
     def run(self) -> Counts:
         """Everything that the study asks for. Raises: RunError when the disk is full or workers keep dying."""
@@ -74,48 +76,52 @@ class Driver:
     # ---- phases
 
     def search(self, executor: Local) -> dict[str, dict[str, Any]]:
-        """Each method's settings: the best candidate of its declared search, or the only one. Raises: RunError when all fail."""
-        chosen = {method: candidates[0] for method, candidates in self.study.grids.items() if len(candidates) == 1}
-        trials = list(self.study.tuning())
-        if not trials:
-            return chosen
-        needed = [c for *_, cell in trials for c in (cell, cell.retrained)]
-        self._run_cells(executor, "search", needed)
-        for method in dict.fromkeys(m for m, *_ in trials):
-            own = [(trial, params, cell) for m, trial, params, cell in trials if m == method]
-            judged = self._judge(own)
-            best = grid.choose(judged)
-            if best is None:
-                raise RunError(f"search: all {len(judged)} settings of {method} failed; widen its search in the study file")
-            self._record_search(method, [c.run_id for *_, c in own], judged, best)
-            chosen[method] = judged[best].params
-        return {method: chosen[method] for method in self.study.grids}
+        """Each method's settings: what its search chose, or what the study sets. Raises: RunError when all candidates of a method fail.
 
-    def _judge(self, own: Sequence[tuple[int, dict[str, Any], Cell]]) -> list[grid.Trial]:
-        judged = []
-        for number in dict.fromkeys(trial for trial, *_ in own):
-            cells = [c for trial, _, c in own if trial == number]
-            params = next(p for trial, p, _ in own if trial == number)
-            if not all(self.known.finished(c.run_id) and self.known.finished(c.retrained.run_id) for c in cells):
-                judged.append(grid.Trial(params, None, {}, "failed"))
-                continue
-            judged.append(grid.judge(params, [self.known.metrics(c.run_id) or None for c in cells], [self.known.metrics(c.retrained.run_id) for c in cells]))
-        return judged
+        The searches of all methods go on in step, so that what they ask for shares stacks and processes.
+        """
+        chosen = {method: sought.settled for method, sought in self.study.sought.items() if sought.settled is not None}
+        searches = self.study.searches()
+        asked = {method: next(search) for method, search in searches.items()}
+        while asked:
+            cells = {c.run_id: c for method, asks in asked.items() for a in asks for c in (self.study.asked(method, a), self.study.reference(a))}
+            self._run_cells(executor, "search", list(cells.values()))
+            for method, asks in list(asked.items()):
+                for own in (self.study.asked(method, a) for a in asks):
+                    self._tuned.update({c.run_id: method for c in (own, own.retrained, own.original)})
+                try:
+                    asked[method] = searches[method].send([self._answer(method, a) for a in asks])
+                except StopIteration as end:
+                    del asked[method]
+                    chosen[method] = self._record_search(method, end.value)
+        return {method: chosen[method] for method in self.study.sought}
 
-    def _record_search(self, method: str, members: list[str], trials: Sequence[grid.Trial], best: int) -> None:
-        content = {"kind": "search", "method": method, "version": grid.VERSION, "trials": sorted(members)}
-        run_id = records.identity(content)
+    def _answer(self, method: str, ask: Ask) -> Answer:
+        """Raises: RunError where the reference failed, without which nothing can be judged."""
+        cell, reference = self.study.asked(method, ask), self.study.reference(ask)
+        if not (self.known.finished(reference.run_id) and self.known.metrics(reference.run_id)):
+            raise RunError(f"search: the retrained model {reference.run_id} failed; see the log, and run the study again")
+        whole = self.known.metrics(cell.run_id) if self.known.finished(cell.run_id) else {}
+        return Answer(whole or None, self.known.metrics(reference.run_id))
+
+    def _record_search(self, method: str, found: Found) -> dict[str, Any]:
+        """Keep all trials; returns the chosen setting."""
+        if found.best is None:
+            raise RunError(f"search: all {len(found.trials)} settings of {method} failed; widen its search in the study file")
+        content = self.study.search_content(method)
+        run_id, best = records.identity(content), found.trials[found.best].params
         self.counts.planned += 1
         if self.known.locally(run_id):
             self.counts.skipped += 1
-            return
-        name, _, variant = method.partition("/")
-        row = self._row(run_id, "search", content) | {"method": name, "variant": variant or "corrected", "protocol": "tuning",
-                                                     "params": json.dumps(trials[best].params, sort_keys=True)}
+            return best
+        known = registry.get(method)
+        row = self._row(run_id, "search", content) | {"method": known.name, "variant": known.variant, "protocol": "tuning",
+                                                     "params": json.dumps(best, sort_keys=True)}
         rows = [{"run_id": run_id, "trial": i, "params": json.dumps(t.params, sort_keys=True), "score": t.score, "parts": json.dumps(t.parts),
-                 "status": t.status, "chosen": i == best} for i, t in enumerate(trials)]
+                 "status": t.status, "chosen": i == found.best} for i, t in enumerate(found.trials)]
         records.write(self.known.home, records.Record(run_id, {"runs": [row], "trials": rows}))
         self.counts.done += 1
+        return best
 
     def _models(self, executor: Local, seeds: list[Cell], u_lira: list[Cell], skipped: int) -> None:
         self.counts.planned += skipped
@@ -192,12 +198,8 @@ class Driver:
         members = [(c.run_id, role, c.key) for role, c in wanted]
         members += [(a["run_id"], "attack", method) for method, a in attacks.items()]
         members += [(timing_id(c, self.study.repeats, self.timing_threads), "timing", c.key) for c in timed]
-        members += [(run_id, "tuning", method) for run_id, method in self._tuned().items()]
-        for method in chosen:
-            own = [c.run_id for m, _, _, c in self.study.tuning() if m == method]
-            if own:
-                content = {"kind": "search", "method": method, "version": grid.VERSION, "trials": sorted(own)}
-                members.append((records.identity(content), "search", method))
+        members += [(run_id, "tuning", method) for run_id, method in self._tuned.items()]
+        members += [(records.identity(self.study.search_content(method)), "search", method) for method in self.study.searches()]
         content = {"kind": "study", "content": self.study.content, "members": sorted(m[0] for m in members)}
         run_id = records.identity(content)
         content["members"] = len(members)
@@ -205,10 +207,6 @@ class Driver:
         study = {"run_id": run_id, "name": self.study.name, "title": self.study.title, "content": self.study.content}
         records.write(self.known.home, records.Record(run_id, {"runs": [self._row(run_id, "study", content)], "studies": [study], "members": rows}))
         self._ingest()
-
-    def _tuned(self) -> dict[str, str]:
-        """Every run behind the searches, with its method."""
-        return {c.run_id: c.key for *_, cell in self.study.tuning() for c in (cell, cell.retrained, cell.original)}
 
     def _row(self, run_id: str, kind: str, content: dict[str, Any]) -> dict[str, Any]:
         like = self.study.cell("seeds", "retrained", seed=0)
@@ -229,13 +227,13 @@ class Driver:
 def planned(study: Study, *, fresh: bool = False) -> dict[str, Any]:
     """What `study run` would do, without doing it: cells by role, how many are done, images to train on."""
     known = home.Known.here(fresh=fresh)
-    settled = {method: candidates[0] for method, candidates in study.grids.items()}
-    tuning = [c for *_, c in study.tuning()]
+    settled = {method: s.candidates[0] if s.candidates else s.space.params(**s.space.fixed).to_dict() for method, s in study.sought.items()}
+    searches = study.searches()
+    tuning = [c for method, search in searches.items() for a in next(search) for c in (study.asked(method, a), study.reference(a))]
     models = [c for _, c in study.models(settled)]
-    everything = {c.run_id: c for c in (*tuning, *(c.retrained for c in tuning), *(c.original for c in tuning), *models)}
-    searched = bool(tuning)
+    everything = {c.run_id: c for c in (*tuning, *(c.original for c in tuning if c.kind == "unlearned"), *models)}
     todo = [c for c in everything.values() if not known.finished(c.run_id)]
+    open_ended = any(not study.sought[method].candidates for method in searches)
+    note = "settings come from the search, so unlearned models are counted with each method's first candidate" if searches else ""
     return {"study": study.name, "planned": len(everything), "done": len(everything) - len(todo), "images": sum(plan.work(c) for c in todo),
-            "note": "settings come from the search, so unlearned models are counted with each method's first candidate" if searched else ""}
-
-
+            "note": note + ("; of the search only the first round is counted" if open_ended else "")}

@@ -65,7 +65,7 @@ def ask(method: str, dataset: str, model: str, seed: int, *, variant: str = "cor
             return None
 
     known = None if method in ("original", "retrained") else tried(lambda: registry.get(method, variant))
-    tried(lambda: dataset_info(dataset))
+    info = tried(lambda: dataset_info(dataset))
     tried(lambda: models.get(model))
     if known is not None:
         tried(lambda: known.params.from_dict(params or {}, method))
@@ -76,6 +76,7 @@ def ask(method: str, dataset: str, model: str, seed: int, *, variant: str = "cor
     device = tried(device_kind)
     if faults:
         raise BadInput(*faults)
+    dataset = info.name  # of a folder, the same from wherever it is named
     stored = study_of(dataset, model)
     recipe, pool = (stored.recipe, stored.pool) if stored else (recipe_for(dataset, model), None)
     key = method if known is None else known.key

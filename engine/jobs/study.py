@@ -1,32 +1,57 @@
 """A study file: what to compare, on which data, with which protocols; read, checked whole, and expanded into cells."""
 
 import itertools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from engine import registry
-from engine.data.catalogue import DATASETS
+from engine.data.catalogue import canonical
+from engine.data.catalogue import get as dataset_info
 from engine.data.splits import FORGET_PARTS, DataSpec
 from engine.errors import BadInput
 from engine.jobs.cells import ENGINE_VERSION, REFERENCES, Cell, Numeric, pairs
 from engine.models.catalogue import ARCHITECTURES
+from engine.search import deep_unlearn, grid, racing
+from engine.search.protocol import Ask, Search
+from engine.search.space import Space
 from engine.train import RECIPE_VERSION, Recipe, recipe_for
 
 TUNING_FIRST_SPLIT = 1_000  # U-LiRA splits are 0, 1, …; tuning splits lie apart from them and are never attacked
 FRESH_FIRST_SPLIT = 10_000  # and so do the splits of single fresh targets
 _TOP = {"name", "title", "data", "model", "recipe", "numeric", "seeds", "u_lira", "timing", "search", "methods"}
+_TWIN = 100_000  # added to a seed: another model of the same split
+# kind of search -> its settings: (default, least, most)
+_SEARCHES: dict[str, dict[str, tuple[int, int, int]]] = {
+    "grid": {"splits": (8, 1, 400)},
+    "racing": {"trials": (48, 1, 10_000), "splits": (4, 1, 400), "fresh_splits": (8, 1, 400), "keep": (4, 1, 100)},
+    "deep_unlearn": {"trials": (100, 1, 10_000), "seeds": (3, 1, 100)},
+}
+_VERSIONS = {"grid": grid.VERSION, "racing": racing.VERSION, "deep_unlearn": deep_unlearn.VERSION}
 _MODES, _PRECISIONS, _DEVICES = ("exact", "fast"), ("fp32", "bf16", "fp64"), ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
-class Study:
-    """grids: method -> the candidates of its declared search, one where nothing is searched. A variant is written `name/variant`.
+class Sought:
+    """A method's settings as a study asks for them: one candidate, a list of them, or a space to be searched (no candidates)."""
 
-    seeds: how many (0 leaves the protocol out); splits, forget_sets: of U-LiRA; tuning_splits: of the search.
+    space: Space
+    candidates: tuple[dict[str, Any], ...]
+
+    @property
+    def settled(self) -> dict[str, Any] | None:
+        """The setting, where nothing is searched."""
+        return self.candidates[0] if len(self.candidates) == 1 else None
+
+
+@dataclass(frozen=True)
+class Study:
+    """sought: method -> its settings. A variant is written `name/variant`. how: kind of the search and its numbers.
+
+    seeds: how many (0 leaves the protocol out); splits, forget_sets: of U-LiRA.
     """
 
     name: str
@@ -39,10 +64,10 @@ class Study:
     seeds: int
     splits: int
     forget_sets: int
-    tuning_splits: int
     repeats: int
     numerics: Mapping[str, Numeric]
-    grids: Mapping[str, list[dict[str, Any]]]
+    how: Mapping[str, Any]
+    sought: Mapping[str, Sought]
 
     # ---- cells
 
@@ -51,13 +76,41 @@ class Study:
         return make_cell(DataSpec(self.dataset, protocol, self.pool, split, forget), self.model, method, seed=seed, recipe=self.recipe,
                          params=params, numeric=self.numerics[protocol])
 
-    def tuning(self) -> Iterator[tuple[str, int, dict[str, Any], Cell]]:
-        """(method, trial, params, cell) of every trial on every tuning split."""
-        for method, candidates in self.grids.items():
-            if len(candidates) > 1:
-                for (trial, params), s in itertools.product(enumerate(candidates), range(self.tuning_splits)):
-                    split = TUNING_FIRST_SPLIT + s
-                    yield method, trial, params, self.cell("tuning", method, seed=split, split=split, params=params)
+    def searches(self) -> dict[str, Search]:
+        """A search for each method that has something to be searched."""
+        how = self.how
+        splits = range(TUNING_FIRST_SPLIT, TUNING_FIRST_SPLIT + how.get("splits", 0))
+        fresh = range(splits.stop, splits.stop + how.get("fresh_splits", 0))
+        made: dict[str, Search] = {}
+        for method, sought in self.sought.items():
+            if sought.settled is not None:
+                continue
+            if sought.candidates:
+                made[method] = grid.search(sought.candidates, splits)
+            elif how["kind"] == "racing":
+                made[method] = racing.search(sought.space, splits, fresh, how["trials"], how["keep"])
+            else:
+                made[method] = deep_unlearn.search(sought.space, how["seeds"], how["trials"])
+        return made
+
+    def asked(self, method: str, ask: Ask) -> Cell:
+        """The cell that a search of `method` asks for."""
+        protocol, split = ("seeds", None) if self.how["kind"] == "deep_unlearn" else ("tuning", ask.place)
+        if ask.params is None:
+            return self.cell(protocol, "retrained", seed=ask.place + _TWIN, split=split)
+        return self.cell(protocol, method, seed=ask.place, split=split, params=ask.params)
+
+    def reference(self, ask: Ask) -> Cell:
+        """The retrained model that the answer to it is compared with."""
+        return self.asked("retrained", replace(ask, params={}))
+
+    def search_content(self, method: str) -> dict[str, Any]:
+        """What a search is, by all that its outcome depends on."""
+        sought = self.sought[method]
+        like = self.reference(Ask({}, TUNING_FIRST_SPLIT)).content
+        return {"kind": "search", "method": method, "how": dict(self.how), "version": _VERSIONS[str(self.how["kind"])], "like": like,
+                "method_version": registry.get(method).version, "candidates": list(sought.candidates), "fixed": dict(sought.space.fixed),
+                "ranges": {name: list(values) for name, values in sought.space.ranges.items()}}
 
     def models(self, chosen: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Cell]]:
         """(role, cell) of every model that the study reports, with the chosen settings."""
@@ -80,7 +133,9 @@ def make_cell(data: DataSpec, model: str, method: str, *, seed: int, recipe: Rec
 
     method: a name, or `name/variant`. params: complete or partial, checked against the method's.
     """
-    versions = {"engine": ENGINE_VERSION, "recipe": RECIPE_VERSION, "data": DATASETS[data.dataset].version, "model": ARCHITECTURES[model].version}
+    info = dataset_info(data.dataset)
+    data = replace(data, dataset=info.name)
+    versions = {"engine": ENGINE_VERSION, "recipe": RECIPE_VERSION, "data": info.version, "model": ARCHITECTURES[model].version}
     if method in REFERENCES:
         return Cell(data, model, method, seed, pairs(recipe.to_dict()), numeric=numeric, versions=pairs(versions))
     known = registry.get(method)
@@ -118,18 +173,18 @@ class _Reader:
         seeds = self._section(body, "seeds", {"count", "mode", "precision"})
         u_lira = self._section(body, "u_lira", {"splits", "forget_sets", "mode", "precision"})
         timing = self._section(body, "timing", {"repeats"})
-        search = self._section(body, "search", {"splits"})
+        how = self._search(body)
         numeric = self._section(body, "numeric", {"device"})
         device = self._one_of(numeric, "numeric.device", "device", _DEVICES, "cpu")
-        dataset, model = self._named(data, "data.dataset", "dataset", DATASETS), self._named(body, "model", "model", ARCHITECTURES)
+        dataset = self._named(data, "data.dataset", "dataset", canonical)
+        model = self._named(body, "model", "model", lambda name: registry.pick(name, ARCHITECTURES, "model", "models").name)
         recipe = self._recipe(body.get("recipe"), dataset, model)
         numerics = {"seeds": self._numeric(seeds, "seeds", device, exact, "exact"), "u_lira": self._numeric(u_lira, "u_lira", device, exact, "fast")}
-        grids = self._methods(body.get("methods"))
+        sought = self._methods(body.get("methods"), str(how["kind"]), recipe.epochs if recipe else 1)
         made = {
             "seeds": self._count(seeds, "seeds.count", "count", 0, 1000, 0),
             "splits": self._count(u_lira, "u_lira.splits", "splits", 0, TUNING_FIRST_SPLIT, 0),
             "forget_sets": self._count(u_lira, "u_lira.forget_sets", "forget_sets", 1, FORGET_PARTS, FORGET_PARTS),
-            "tuning_splits": self._count(search, "search.splits", "splits", 1, 1000, 8),
             "repeats": self._count(timing, "timing.repeats", "repeats", 0, 100, 0),
         }
         pool = self._count(data, "data.pool", "pool", 20, 10_000_000, 0) or None
@@ -140,7 +195,15 @@ class _Reader:
             raise BadInput(*(f"{self.name}: {fault}" for fault in self.faults))
         assert isinstance(name, str) and dataset is not None and model is not None and recipe is not None
         return Study(name, str(body.get("title", name)), text, dataset, pool, model, recipe, numerics=numerics | {"tuning": numerics["u_lira"]},
-                     grids=grids, **made)
+                     how=how, sought=sought, **made)
+
+    def _search(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The kind of search and its numbers, complete."""
+        given = self._section(body, "search", {"kind", *(name for numbers in _SEARCHES.values() for name in numbers)})
+        kind = self._one_of(given, "search.kind", "kind", tuple(_SEARCHES), "grid")
+        self._known(given, {"kind", *_SEARCHES[kind]}, "search.")
+        return {"kind": kind, **{name: self._count(given, f"search.{name}", name, least, most, default)
+                                 for name, (default, least, most) in _SEARCHES[kind].items()}}
 
     def _known(self, given: Mapping[str, Any], allowed: set[str], where: str) -> None:
         for key in given:
@@ -171,15 +234,12 @@ class _Reader:
             return default
         return value
 
-    def _named(self, given: Mapping[str, Any], where: str, key: str, among: Mapping[str, Any]) -> str | None:
-        value = given.get(key)
-        if value in among:
-            return value
+    def _named(self, given: Mapping[str, Any], where: str, key: str, known: Callable[[str], str]) -> str | None:
         try:
-            registry.pick(str(value), dict(among), key, f"{key}s")
+            return known(str(given.get(key)))
         except BadInput as error:
             self.faults.append(f"{where}: {error}")
-        return None
+            return None
 
     def _numeric(self, given: Mapping[str, Any], where: str, device: str, exact: bool, default: str) -> Numeric:
         mode = self._one_of(given, f"{where}.mode", "mode", _MODES, default)
@@ -198,11 +258,11 @@ class _Reader:
             self.faults.extend(error.faults)
             return None
 
-    def _methods(self, given: Any) -> dict[str, list[dict[str, Any]]]:
+    def _methods(self, given: Any, kind: str, epochs: int) -> dict[str, Sought]:
         if not isinstance(given, dict) or not given:
             self.faults.append("methods: must map method names to {set: {...}} or {search: {name: [values]}}; `python -m engine methods` lists all")
             return {}
-        grids = {}
+        made = {}
         for name, options in given.items():
             try:
                 method = registry.get(str(name))
@@ -210,17 +270,30 @@ class _Reader:
                 self.faults.extend(f"methods.{fault}" for fault in error.faults)
                 continue
             options = options or {}
+            if not isinstance(options, dict):
+                self.faults.append(f"methods.{name}: got {options!r}, must be a mapping with search, set")
+                continue
             self._known(options, {"set", "search"}, f"methods.{name}.")
-            fixed, grid = options.get("set") or {}, {k: v if isinstance(v, list) else [v] for k, v in (options.get("search") or {}).items()}
-            candidates = [fixed | dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-            grids[str(name)] = []
-            seen: set[str] = set()
-            for candidate in candidates:
-                try:
-                    grids[str(name)].append(method.params.from_dict(candidate, method.name).to_dict())
-                except BadInput as error:
-                    self.faults.extend(fault for fault in error.faults if fault not in seen)
-                    seen.update(error.faults)
-        return grids
+            fixed, search = options.get("set") or {}, options.get("search", kind != "grid")
+            ranges = {k: tuple(v) if isinstance(v, list) else (v,) for k, v in search.items()} if isinstance(search, dict) else {}
+            if found := self._sought(method, fixed, ranges, bool(search) and kind != "grid", epochs):
+                made[method.key] = found
+        return made
 
+    def _sought(self, method: registry.Method, fixed: dict[str, Any], ranges: dict[str, tuple[Any, ...]], open_ended: bool, epochs: int) -> Sought | None:
+        """open_ended: searched over what the method declares, in `ranges` where they are given; else over their product.
 
+        Every candidate, and both ends of every range, must be legal.
+        """
+        product = [fixed | dict(zip(ranges, values, strict=True)) for values in itertools.product(*ranges.values())]
+        candidates, faults = [], list[str]()
+        for candidate in product:
+            try:
+                candidates.append(method.params.from_dict(candidate, method.key).to_dict())
+            except BadInput as error:
+                faults.extend(fault for fault in error.faults if fault not in faults)
+        self.faults.extend(faults)
+        if faults:
+            return None
+        space = Space(method.params, {name: candidates[0][name] for name in fixed}, ranges, epochs)
+        return Sought(space, () if open_ended and space.searched() else tuple(candidates))

@@ -66,7 +66,7 @@ class Stack:
 
     # ---- running
 
-    def __call__(self, x: Float[Tensor, "r b c h w"]) -> Float[Tensor, "r b k"]:
+    def __call__(self, x: Float[Tensor, "_ b c h w"]) -> Float[Tensor, "r b k"]:
         """Logits. Replicas that are gated by `only` keep weights and statistics; their logits carry no gradient.
 
         x may have a leading axis of 1, shared by all replicas.

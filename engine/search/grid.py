@@ -12,43 +12,43 @@ and the AUC in the place of the attack's accuracy, whose noise would choose luck
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from engine.search.protocol import Answer, Ask, Found, Metrics, Search, Trial
 
 VERSION = 2
 ACCURACIES = ("retain_accuracy", "forget_accuracy", "heldout_accuracy")
-Metrics = Mapping[str, float]
+AUC = "forget_heldout_auc"
+EVEN = dict.fromkeys(ACCURACIES, 1.0) | {AUC: 0.5}  # an AUC runs from ½ to 1, an accuracy from 0 to 1
 
 
-@dataclass(frozen=True)
-class Trial:
-    """score: None where a model of it diverged or failed."""
-
-    params: dict[str, Any]
-    score: float | None
-    parts: dict[str, Any]
-    status: str
+def search(candidates: Sequence[dict[str, Any]], places: Sequence[int]) -> Search:
+    """All candidates on all places."""
+    answers = yield [Ask(params, place) for params in candidates for place in places]
+    n = len(places)
+    trials = [judge(params, answers[i * n : (i + 1) * n]) for i, params in enumerate(candidates)]
+    return Found(trials, choose(trials))
 
 
-def judge(params: dict[str, Any], unlearned: Sequence[Metrics | None], retrained: Sequence[Metrics]) -> Trial:
-    """Score one candidate. `unlearned[i]` and `retrained[i]` are the metrics on tuning split i; None where the model diverged."""
-    whole = [m for m in unlearned if m is not None]
-    if len(whole) < len(unlearned):
-        return Trial(params, None, {"diverged": len(unlearned) - len(whole)}, "diverged")
+def judge(params: dict[str, Any], answers: Sequence[Answer], scales: Mapping[str, float] = EVEN) -> Trial:
+    """Score one candidate by what became of it on each place; differences are measured in units of `scales`."""
+    whole: list[Metrics] = [a.unlearned for a in answers if a.unlearned is not None]
+    if len(whole) < len(answers):
+        return Trial(params, None, {"diverged": len(answers) - len(whole)}, "diverged")
+    retrained = [a.retrained for a in answers]
     gaps = {name: [abs(u[name] - r[name]) for u, r in zip(whole, retrained, strict=True)] for name in ACCURACIES}
-    auc, reference = ([m["forget_heldout_auc"] for m in group] for group in (whole, retrained))
-    privacy = abs(_mean(auc) - _mean(reference))
-    of_split = [_mean(three) for three in zip(*gaps.values(), strict=True)]
-    score = (_mean(of_split) + max(of_split)) / 2 + 2 * privacy
-    parts = {**gaps, "forget_heldout_auc": auc, "retrained_forget_heldout_auc": reference}
+    auc, reference = ([m[AUC] for m in group] for group in (whole, retrained))
+    of_split = [mean(three) for three in zip(*([gap / scales[name] for gap in found] for name, found in gaps.items()), strict=True)]
+    score = (mean(of_split) + max(of_split)) / 2 + abs(mean(auc) - mean(reference)) / scales[AUC]
+    parts = {**gaps, AUC: auc, f"retrained_{AUC}": reference}
     return Trial(params, score if math.isfinite(score) else None, parts, "done")
 
 
 def choose(trials: Sequence[Trial]) -> int | None:
     """Number of the best trial; the earlier one on a tie; None when all failed."""
-    scored = [(t.score, i) for i, t in enumerate(trials) if t.score is not None]
+    scored = [(t.score, i) for i, t in enumerate(trials) if t.score is not None and t.status == "done"]
     return min(scored)[1] if scored else None
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)

@@ -76,6 +76,27 @@ def test_a_study_runs_whole_is_skipped_when_done_and_shows_in_the_store(tiny: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", ["{kind: racing, trials: 6, splits: 2, fresh_splits: 1, keep: 2}", "{kind: deep_unlearn, trials: 3, seeds: 2}"])
+def test_an_open_ended_search_chooses_keeps_all_trials_and_is_skipped_when_done(how: str, tiny: Path, lethe_home: Path) -> None:
+    body = TINY.replace("search: {splits: 1}", f"search: {how}").replace("search: {lr: [0.01, 0.1], epochs: [1, 2]}", "search: {lr: [0.001, 0.1]}")
+    tiny.write_text(body.replace("epochs: 1, lr: 0.0001}", "epochs: 1, lr: 0.0001}, search: false"))
+    checked = study.read(tiny)
+    first = driver.Driver(checked, workers=1, fresh=True, quiet=True).run()
+    assert first.failed == 0 and first.done > 0
+    db = reader.open_results(None, lethe_home)
+    trials = db.execute("SELECT method, json_extract(t.params, '$.lr')::DOUBLE, chosen FROM trials t JOIN runs USING (run_id)").fetchall()
+    assert {method for method, *_ in trials} == {"ft"} and len(trials) == 6 and sum(chosen for *_, chosen in trials) == 1
+    assert all(0.001 <= lr <= 0.1 for _, lr, _ in trials)
+    used = {lr for (lr,) in db.execute("SELECT json_extract(params, '$.lr')::DOUBLE FROM runs WHERE method = 'ft' AND protocol = 'u_lira'").fetchall()}
+    assert used == {lr for _, lr, chosen in trials if chosen}
+    orphans, = db.execute("SELECT count(*) FROM runs WHERE kind = 'unlearned' AND run_id NOT IN (SELECT member FROM members)").fetchone() or (None,)
+    assert orphans == 0  # what the search tried belongs to the study too
+    db.close()
+    again = driver.Driver(checked, workers=1, fresh=True, quiet=True).run()
+    assert again.done == 0 and again.skipped == again.planned
+
+
+@pytest.mark.slow
 def test_killed_at_any_moment_it_resumes_to_the_same_rows(tiny: Path, tmp_path: Path) -> None:
     calm, rough = tmp_path / "calm", tmp_path / "rough"
     process = command(tiny, calm, "--workers", "2")  # as many threads a process as below: the exact path promises no more

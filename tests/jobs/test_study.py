@@ -7,6 +7,7 @@ import pytest
 
 from engine.errors import BadInput
 from engine.jobs import plan, study
+from engine.jobs.cells import Cell
 
 ROOT = Path(__file__).resolve().parents[2]
 BAD = """
@@ -48,16 +49,21 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path, content: str) -> None:
         study.read(tmp_path / "none.yaml")
 
 
+def first_asked(checked: study.Study) -> list[Cell]:
+    """What its searches ask for first: of grids all."""
+    return [checked.asked(method, ask) for method, search in checked.searches().items() for ask in next(search)]
+
+
 def test_the_embedded_study_asks_for_what_it_says() -> None:
     embedded = study.read(ROOT / "data" / "studies" / "embedded.yaml")
-    chosen = {method: candidates[0] for method, candidates in embedded.grids.items()}
+    chosen = {method: sought.candidates[0] for method, sought in embedded.sought.items()}
     assert set(chosen) == {"ft", "ga", "ng_plus", "srl", "ct", "msg"}
     counted = Counter((role, cell.method) for role, cell in embedded.models(chosen))
     assert counted["seeds", "msg"] == 10 and counted["u_lira", "original"] == 64
     assert counted["u_lira", "retrained"] == counted["u_lira", "ct"] == 64 * embedded.forget_sets
     assert embedded.forget_sets * 64 / 20 >= 16  # expected forgotten values an example: half the splits, a tenth of it each
     attacked = {cell.data.split for role, cell in embedded.models(chosen) if role == "u_lira"}
-    assert not attacked & {cell.data.split for *_, cell in embedded.tuning()}
+    assert not attacked & {cell.data.split for cell in first_asked(embedded)}
 
 
 def test_exact_moves_every_protocol_to_the_loop() -> None:
@@ -67,7 +73,7 @@ def test_exact_moves_every_protocol_to_the_loop() -> None:
 
 def test_stacks_hold_cells_of_one_shape_sorted_by_epochs() -> None:
     embedded = study.read(ROOT / "data" / "studies" / "embedded.yaml")
-    cells = [cell for *_, cell in embedded.tuning()]
+    cells = first_asked(embedded)
     made = plan.tasks(cells, lambda cell: 8, slots=2)
     assert sorted(c.run_id for t in made for c in t.cells) == sorted({c.run_id for c in cells})
     for task in made:

@@ -1,11 +1,19 @@
 """The declared search: its score by hand, its choice, and what divergence does to a candidate."""
 
+from collections.abc import Sequence
+
 import pytest
 
-from engine.search.grid import Trial, choose, judge
+from engine.search import grid
+from engine.search.grid import choose
+from engine.search.protocol import Answer, Ask, Metrics, Trial
 
 RETRAINED = [{"retain_accuracy": 1.0, "forget_accuracy": 0.9, "heldout_accuracy": 0.9, "forget_heldout_auc": 0.48},
              {"retain_accuracy": 1.0, "forget_accuracy": 0.8, "heldout_accuracy": 0.9, "forget_heldout_auc": 0.52}]
+
+
+def judge(params: dict[str, float], unlearned: Sequence[Metrics | None], retrained: Sequence[Metrics]) -> Trial:
+    return grid.judge(params, [Answer(u, r) for u, r in zip(unlearned, retrained, strict=True)])
 
 
 def test_the_score_by_hand() -> None:
@@ -36,3 +44,12 @@ def test_one_wrecked_model_outweighs_a_slightly_better_mean() -> None:
     off = [{name: value - 0.03 * (name != "forget_heldout_auc") for name, value in m.items()} for m in RETRAINED * 4]
     wrecked = [*(RETRAINED * 4)[:-1], {**RETRAINED[1], "retain_accuracy": 0.9, "heldout_accuracy": 0.8}]
     assert choose([judge({}, wrecked, RETRAINED * 4), judge({}, off, RETRAINED * 4)]) == 1
+
+
+def test_every_candidate_is_asked_for_on_every_place_and_the_best_is_found() -> None:
+    search = grid.search([{"lr": 0.1}, {"lr": 0.2}], [7, 8])
+    assert next(search) == [Ask({"lr": 0.1}, 7), Ask({"lr": 0.1}, 8), Ask({"lr": 0.2}, 7), Ask({"lr": 0.2}, 8)]
+    worse = {**RETRAINED[0], "retain_accuracy": 0.5}
+    with pytest.raises(StopIteration) as end:
+        search.send([Answer(worse, RETRAINED[0])] * 2 + [Answer(RETRAINED[0], RETRAINED[0])] * 2)
+    assert end.value.value.best == 1 and [t.status for t in end.value.value.trials] == ["done", "done"]
