@@ -91,10 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--study", default="embedded")
     show.add_argument("--method")
 
-    board = add("leaderboard", _leaderboard, "methods of a study, best first by one metric")
+    board = add("leaderboard", _leaderboard, "methods of a study, best first by one metric, in groups against retraining's own noise")
     board.add_argument("--dataset", default="digits")
     board.add_argument("--model", default="cnn")
     board.add_argument("--metric", default="balanced_accuracy")
+    board.add_argument("--variant", choices=["corrected", "official", "all"], default="corrected")
+    board.add_argument("--all", action="store_true", help="every dataset and model, and what holds across them")
 
     take = add("ingest", _ingest, "take finished runs (or the record folders in DIR) into the results")
     take.add_argument("dir", type=Path, nargs="?")
@@ -140,45 +142,70 @@ def _search_show(asked: argparse.Namespace) -> tuple[Any, str]:
                        "`python -m engine study run data/studies/embedded.yaml` makes the embedded one")
     trials = [{"method": m, "trial": t, "score": s, "status": st, "chosen": c, "params": json.loads(p), "parts": json.loads(q)}
               for m, t, s, st, c, p, q in rows]
-    lines = [f"{t['method']:<8} {'*' if t['chosen'] else ' '} {'failed' if t['score'] is None else format(t['score'], '.4f'):>8}  "
+    lines = [f"{t['method']:<8} {'*' if t['chosen'] else ' '} {t['status'] if t['score'] is None else format(t['score'], '.4f'):>8}  "
              + " ".join(f"{k}={v}" for k, v in t["params"].items()) for t in trials]
     return {"trials": trials, "chosen": {t["method"]: t["params"] for t in trials if t["chosen"]}}, "\n".join(lines)
 
 
-# metric -> (column title, what is best: a direction or a value)
-_BOARD = {"balanced_accuracy": ("U-LiRA", 0.5), "auc": ("U-LiRA AUC", 0.5), "mia_test": ("pop. MIA", 0.5), "indiscernibility": ("Indisc.", 1.0),
-          "test_accuracy": ("test acc.", 1.0), "test_retention": ("test ret.", 1.0), "retention_deviation": ("ret. dev.", 0.0), "rte": ("RTE", float("inf")),
-          "unlearn_s": ("seconds", 0.0)}
+# metric -> column title
+_BOARD = {"balanced_accuracy": "U-LiRA", "auc": "U-LiRA AUC", "mia_test": "pop. MIA", "indiscernibility": "Indisc.", "test_accuracy": "test acc.",
+          "test_retention": "test ret.", "retention_deviation": "ret. dev.", "rte": "RTE", "unlearn_s": "seconds"}
 
 
 def _leaderboard(asked: argparse.Namespace) -> tuple[Any, str]:
     from engine.registry import pick
-    from engine.store import queries
+    from engine.store import queries, standings
 
     pick(asked.metric, _BOARD, "metric", "leaderboard --help")
     db = _results()
-    studies = queries.studies(db)
-    mine = studies[(studies["dataset"] == asked.dataset) & (studies["model"] == asked.model)]
-    if mine.empty:
-        known = ", ".join(f"{d}/{m}" for d, m in zip(studies["dataset"], studies["model"], strict=True)) or "none"
-        raise BadInput(f"no study on {asked.dataset} with {asked.model} is stored; there are: {known}")
-    name = str(mine.iloc[0]["study"])
-    frame = queries.results(db, study=name)
-    best = _BOARD[asked.metric][1]
-    off = frame[asked.metric].map(lambda v: -v if best == float("inf") else abs(v - best))
-    frame = frame.assign(_off=off).sort_values("_off", na_position="last")
-    rows = [{"method": r["method"], "variant": r["variant"], "seeds": int(r["seeds"]),
-             **{m: {"mean": _none(r[m]), "ci": [_none(r[f"{m}_lo"]), _none(r[f"{m}_hi"])]} for m in _BOARD if m in frame}} for r in frame.to_dict("records")]
-    titles = ["method", *(t for m, (t, _) in _BOARD.items() if m in frame)]
+    studies = standings.newest(queries.studies(db).to_dict("records"))
+    mine = [s for s in studies if asked.all or (s["dataset"], s["model"]) == (asked.dataset, asked.model)]
+    if not mine:
+        known = ", ".join(f"{s['dataset']}/{s['model']}" for s in studies) or "none"
+        raise BadInput("no study has results yet; `python -m engine study run FILE` makes some" if asked.all else
+                       f"no study on {asked.dataset} with {asked.model} is stored; there are: {known}")
+    cells = [standings.cell(s, *(ask(db, study=s["study"]) for ask in (queries.results, queries.seed_runs, queries.failures)),
+                            variant=None if asked.variant == "all" else asked.variant) for s in mine]
+    boards, texts = zip(*(_board(cell, asked.metric) for cell in cells), strict=True)
+    if not asked.all:
+        return boards[0], texts[0]
+    compared, rows = standings.compared(cells, asked.metric), standings.scored(standings.overall(cells), dict.fromkeys(standings.GOALS, 1.0))
+    across = None if compared.across is None else {
+        "friedman": compared.across.statistic, "p": compared.across.p, "critical_difference": compared.across.critical,
+        "average_ranks": [{"method": m, "variant": v, "rank": r} for (m, v), r in zip(compared.keys, compared.across.average.tolist(), strict=True)]}
+    overall = [{"method": row.method, "variant": row.variant, "score": _none(score), "ranks": {goal: _none(r) for goal, r in row.ranks.items()},
+                "within_noise": row.within, "cells": row.cells, "consistently_good": row.consistent} for row, score in rows]
+    good = [standings.title(row.key) for row, _ in rows if row.consistent]
+    text = [part for cell, table in zip(cells, texts, strict=True) for part in (f"{cell.dataset}, {cell.model}:", table, "")]
+    text.append(f"consistently good over {len(cells)} {'cell' if len(cells) == 1 else 'cells'}: {', '.join(good) or 'none'}")
+    document = {"metric": asked.metric, "cells": list(boards), "across": across, "reason": compared.reason, "overall": overall}
+    return document, "\n".join([*text, *([compared.reason] if compared.reason else [])])
+
+
+def _board(cell: Any, metric: str) -> tuple[dict[str, Any], str]:
+    """One cell: every method with every metric, and its standing by the one that was asked for; references have no rank and no group."""
+    from engine.store import standings
+
+    table, judged = cell.table(metric), {name: cell.table(name) for name in standings.JUDGED}
+    rows = []
+    for key in standings.by_mean(cell, metric):
+        seen, entry = cell.means.get(key, {}), table.of(key)
+        shown = {name: {"mean": _none(seen.get(name)), "ci": [_none(seen.get(f"{name}_lo")), _none(seen.get(f"{name}_hi"))]} for name in _BOARD}
+        place = {"rank": entry and entry.rank, "group": entry and entry.group, "tied_with_best": entry and entry.tied, "p": entry and _none(entry.p),
+                 "rank_ci": entry and [_none(entry.rank_lo), _none(entry.rank_hi)], "failure": (entry and entry.why) or None}
+        groups = {name: among.group for name in judged if (among := judged[name].of(key))}
+        rows.append({"method": key[0], "variant": key[1], "seeds": int(seen.get("seeds", 0)), **shown[metric], **place, "groups": groups, **shown})
+    titles = ["method", "group", *_BOARD.values()]
     lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
-    for row in rows:
-        cells = [_interval(row[m], m) for m in _BOARD if m in row]
-        lines.append(f"| {row['method']} | {' | '.join(cells)} |")
-    return {"study": name, "metric": asked.metric, "ranking": rows}, "\n".join(lines)
+    lines += [f"| {standings.title((row['method'], row['variant']))} | {row['group'] or '–'} | {' | '.join(_interval(row[m], m) for m in _BOARD)} |"
+              for row in rows]
+    document = {"study": cell.study, "dataset": cell.dataset, "model": cell.model, "metric": metric, "varies": cell.varies, "note": table.note,
+                "noise_limit": _none(table.limit), "waiting": {standings.title(key): seeds for key, seeds in cell.waiting.items()}, "ranking": rows}
+    return document, "\n".join(lines)
 
 
-def _none(value: float) -> float | None:
-    return None if value != value else float(value)
+def _none(value: float | None) -> float | None:
+    return None if value is None or value != value else float(value)
 
 
 def _interval(cell: dict[str, Any], metric: str) -> str:
@@ -283,22 +310,30 @@ def _study_run(asked: argparse.Namespace) -> tuple[Any, str]:
 
     if asked.workers is not None and not 1 <= asked.workers <= 256:
         raise BadInput(f"--workers: got {asked.workers}, must be int in [1, 256]")
-    checked = study.read(asked.file, exact=asked.exact)
-    counts = driver.Driver(checked, workers=asked.workers, fresh=asked.fresh).run()
-    document = {"study": checked.name, "planned": counts.planned, "done": counts.done, "skipped": counts.skipped, "failed": counts.failed,
-                "failures": counts.failures}
-    text = f"{checked.name}: {counts.planned} planned, {counts.done} done, {counts.skipped} skipped, {counts.failed} failed"
-    if counts.failed:
-        text += f"; see {queue.home() / 'logs' / f'{checked.name}.log'}, and run it again to try those anew"
-    return document, text
+    documents, lines = [], []
+    for checked in study.read(asked.file, exact=asked.exact):
+        counts = driver.Driver(checked, workers=asked.workers, fresh=asked.fresh).run()
+        documents.append({"study": checked.name, "planned": counts.planned, "done": counts.done, "skipped": counts.skipped, "failed": counts.failed,
+                          "failures": counts.failures})
+        lines.append(f"{checked.name}: {counts.planned} planned, {counts.done} done, {counts.skipped} skipped, {counts.failed} failed")
+        if counts.failed:
+            lines[-1] += f"; see {queue.home() / 'logs' / f'{checked.name}.log'}, and run it again to try those anew"
+    return _of_parts(documents), "\n".join(lines)
+
+
+def _of_parts(documents: list[dict[str, Any]]) -> dict[str, Any]:
+    """One study's document, or the sums over the parts of one file with those of each."""
+    if len(documents) == 1:
+        return documents[0]
+    return {name: sum(d[name] for d in documents) for name, value in documents[0].items() if isinstance(value, (int, float))} | {"parts": documents}
 
 
 def _study_plan(asked: argparse.Namespace) -> tuple[Any, str]:
     from engine.jobs import driver, study
 
-    document = driver.planned(study.read(asked.file), fresh=asked.fresh)
-    return document, (f"{document['study']}: {document['planned']} models, {document['done']} done; {document['images'] / 1e6:.1f} million images to train on. "
-                      f"{document['note']}")
+    documents = [driver.planned(checked, fresh=asked.fresh) for checked in study.read(asked.file)]
+    lines = [f"{d['study']}: {d['planned']} models, {d['done']} done; {d['images'] / 1e6:.1f} million images to train on. {d['note']}" for d in documents]
+    return _of_parts(documents), "\n".join(lines)
 
 
 def _ingest(asked: argparse.Namespace) -> tuple[Any, str]:

@@ -2,16 +2,16 @@
 
 from functools import lru_cache
 
-from engine.data import folder, utkface
+from engine.data import digits, folder, utkface
 from engine.data.cifar10 import CIFAR10
 from engine.data.cifar100 import CIFAR100
 from engine.data.dataset import Dataset, DatasetInfo, sided
-from engine.data.digits import DIGITS
 from engine.data.fashion_mnist import FASHION_MNIST
 from engine.data.mnist import MNIST
 from engine.registry import pick
 
-DATASETS: dict[str, DatasetInfo] = {d.name: d for d in (DIGITS, MNIST, FASHION_MNIST, CIFAR10, CIFAR100, utkface.UTKFACE)}
+DATASETS: dict[str, DatasetInfo] = {d.name: d for d in (digits.DIGITS, MNIST, FASHION_MNIST, CIFAR10, CIFAR100, utkface.UTKFACE)}
+_OF_ANY_SIDE = {"digits": digits.at, "utkface": utkface.at}  # `digits@32`
 
 
 def canonical(name: str) -> str:
@@ -24,8 +24,8 @@ def get(name: str) -> DatasetInfo:
     if name.startswith(folder.PREFIX):
         return folder.read(folder.canonical(name))
     base, side = sided(name)
-    if base == utkface.UTKFACE.name and side:
-        return utkface.at(side)
+    if base in _OF_ANY_SIDE and side:
+        return _OF_ANY_SIDE[base](side)
     return pick(name, DATASETS, "dataset", "datasets")
 
 

@@ -45,7 +45,8 @@ def tasks(cells: Iterable[Cell], replicas: Callable[[Cell], int], slots: int = 1
     made = []
     for group in groups.values():
         ordered = sorted(group.values(), key=lambda c: (epochs(c), c.data.split or 0, c.data.forget or 0, c.seed))
-        size = max(1, min(replicas(ordered[0]), -(-len(ordered) // slots)))
+        rounds = -(-len(ordered) // (replicas(ordered[0]) * slots))  # in each every process has one stack, of the same size
+        size = -(-len(ordered) // (rounds * slots))
         for start in range(0, len(ordered), size):
             part = tuple(ordered[start : start + size])
             made.append(Task(part, sum(work(c) for c in part)))

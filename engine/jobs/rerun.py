@@ -88,9 +88,9 @@ def ask(method: str, dataset: str, model: str, seed: int, *, variant: str = "cor
 def study_of(dataset: str, model: str) -> Study | None:
     """The study in data/studies on this data and model, whose pool and recipe a rerun follows so that both compare."""
     for path in sorted(home.STUDIES.glob("*.yaml")):
-        study = read_study(path)
-        if (study.dataset, study.model) == (dataset, model):
-            return study
+        for study in read_study(path):
+            if (study.dataset, study.model) == (dataset, model):
+                return study
     return None
 
 

@@ -144,10 +144,10 @@ def make_cell(data: DataSpec, model: str, method: str, *, seed: int, recipe: Rec
                 versions=pairs(versions | {"method": known.version} | ({"source": int(known.source_hash[:8], 16)} if known.plugin else {})))
 
 
-def read(path: Path, *, exact: bool = False) -> Study:
-    """The study in a YAML file. exact: every protocol on the exact path.
+def read(path: Path, *, exact: bool = False) -> list[Study]:
+    """The studies in a YAML file: one, or one for each of its `parts`, which replace sections of the whole and have names of their own.
 
-    Raises: BadInput with all faults at once.
+    exact: every protocol on the exact path. Raises: BadInput with all faults at once.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -158,7 +158,21 @@ def read(path: Path, *, exact: bool = False) -> Study:
         raise BadInput(f"{path}: is not YAML ({error})") from error
     if not isinstance(body, dict):
         raise BadInput(f"{path}: must be a mapping with {', '.join(sorted(_TOP))}; data/studies/embedded.yaml is an example")
-    return _Reader(str(path)).study(body, text, exact)
+    given = body.pop("parts", None)
+    if given is None:
+        return [_Reader(str(path)).study(body, text, exact)]
+    if not (isinstance(given, list) and given and all(isinstance(part, dict) and part.get("name") for part in given)):
+        raise BadInput(f"{path}: parts: got {given!r}, must be a list of mappings, each with a name and the sections that differ")
+    made, faults = [], list[str]()
+    for part in given:
+        whole = {**body, **part, "name": f"{body.get('name')}-{part['name']}"}
+        try:
+            made.append(_Reader(f"{path}, part {part['name']}").study(whole, text, exact))
+        except BadInput as error:
+            faults.extend(error.faults)
+    if faults:
+        raise BadInput(*faults)
+    return made
 
 
 class _Reader:
@@ -179,7 +193,10 @@ class _Reader:
         dataset = self._named(data, "data.dataset", "dataset", canonical)
         model = self._named(body, "model", "model", lambda name: registry.pick(name, ARCHITECTURES, "model", "models").name)
         recipe = self._recipe(body.get("recipe"), dataset, model)
-        numerics = {"seeds": self._numeric(seeds, "seeds", device, exact, "exact"), "u_lira": self._numeric(u_lira, "u_lira", device, exact, "fast")}
+        fused = model is None or ARCHITECTURES[model].fused is not None
+        numerics = {"seeds": self._numeric(seeds, "seeds", device, exact, "exact"), "u_lira": self._numeric(u_lira, "u_lira", device, exact, "fast" if fused else "exact")}
+        if not fused and any(n.mode == "fast" for n in numerics.values()):
+            self.faults.append(f"mode: got fast, but {model} has no fused form; leave it out or set exact")
         sought = self._methods(body.get("methods"), str(how["kind"]), recipe.epochs if recipe else 1)
         made = {
             "seeds": self._count(seeds, "seeds.count", "count", 0, 1000, 0),

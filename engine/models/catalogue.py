@@ -2,10 +2,11 @@
 
 from engine.models.architecture import Architecture
 from engine.models.cnn import CNN_ARCHITECTURE
-from engine.models.resnet18 import RESNET18
+from engine.models.resnet18 import RESNET18, RESNET18_CIFAR
+from engine.models.tinyvit import TINYVIT11M
 from engine.registry import pick
 
-ARCHITECTURES: dict[str, Architecture] = {a.name: a for a in (CNN_ARCHITECTURE, RESNET18)}
+ARCHITECTURES: dict[str, Architecture] = {a.name: a for a in (CNN_ARCHITECTURE, RESNET18, RESNET18_CIFAR, TINYVIT11M)}
 
 
 def get(name: str) -> Architecture:

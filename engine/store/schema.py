@@ -25,7 +25,7 @@ TABLES: dict[str, dict[str, tuple[str, str]]] = {
         "forget": ("BIGINT", "number of the forget set; null where there is none"),
         "params": ("VARCHAR", "JSON: hyper-parameters"),
         "cell": ("VARCHAR", "JSON: everything that run_id is the hash of"),
-        "status": ("VARCHAR", "done | diverged | failed"),
+        "status": ("VARCHAR", "done | stopped (early, as hopeless) | diverged"),
         "error": ("VARCHAR", "what went wrong, or null"),
         "mode": ("VARCHAR", "exact (loop) | fast (fused)"),
         "precision": ("VARCHAR", "fp32 | bf16 | fp64"),
@@ -89,7 +89,7 @@ TABLES: dict[str, dict[str, tuple[str, str]]] = {
         "params": ("VARCHAR", "JSON"),
         "score": ("DOUBLE", "smaller is better; null where it failed"),
         "parts": ("VARCHAR", "JSON: what the score is made of, per tuning split"),
-        "status": ("VARCHAR", "done | diverged | failed"),
+        "status": ("VARCHAR", "done | stopped (early, as hopeless) | diverged"),
         "chosen": ("BOOLEAN", ""),
     },
     "studies": {

@@ -132,7 +132,7 @@ def test_a_cell_of_a_folder_comes_back_from_its_record(pets: Path) -> None:
 def test_studies_and_reruns_take_a_folder(pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lethe_home: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.yaml").write_text("name: own\ndata: {dataset: 'folder:pets'}\nmodel: cnn\nseeds: {count: 1}\nmethods: {ft: {}}\n")
-    made = study.read(tmp_path / "own.yaml")
+    made, = study.read(tmp_path / "own.yaml")
     assert made.dataset == f"folder:{pets}@32"
     cells = [cell for _, cell in made.models({"ft": {}})]
     assert len(cells) == 3 and {cell.data.dataset for cell in cells} == {made.dataset}

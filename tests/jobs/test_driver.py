@@ -58,7 +58,7 @@ def command(tiny: Path, home: Path, *extra: str) -> subprocess.Popen[bytes]:
 
 @pytest.mark.slow
 def test_a_study_runs_whole_is_skipped_when_done_and_shows_in_the_store(tiny: Path, lethe_home: Path) -> None:
-    checked = study.read(tiny)
+    checked, = study.read(tiny)
     first = driver.Driver(checked, workers=2, fresh=True, quiet=True).run()
     assert first.failed == 0 and first.done == first.planned - first.skipped
     before = rows(lethe_home)
@@ -80,7 +80,7 @@ def test_a_study_runs_whole_is_skipped_when_done_and_shows_in_the_store(tiny: Pa
 def test_an_open_ended_search_chooses_keeps_all_trials_and_is_skipped_when_done(how: str, tiny: Path, lethe_home: Path) -> None:
     body = TINY.replace("search: {splits: 1}", f"search: {how}").replace("search: {lr: [0.01, 0.1], epochs: [1, 2]}", "search: {lr: [0.001, 0.1]}")
     tiny.write_text(body.replace("epochs: 1, lr: 0.0001}", "epochs: 1, lr: 0.0001}, search: false"))
-    checked = study.read(tiny)
+    checked, = study.read(tiny)
     first = driver.Driver(checked, workers=1, fresh=True, quiet=True).run()
     assert first.failed == 0 and first.done > 0
     db = reader.open_results(None, lethe_home)
@@ -140,7 +140,7 @@ def test_a_full_disk_stops_the_study_with_one_message(tiny: Path, lethe_home: Pa
     from engine.jobs import compute
     from engine.jobs.compute import Context
 
-    checked = study.read(tiny)
+    checked, = study.read(tiny)
     cell = checked.cell("seeds", "retrained", seed=0)
 
     def full(path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_diverged_model_is_a_row_and_not_a_number(tmp_path: Path, lethe_home: 
     path = tmp_path / "wild.yaml"
     path.write_text(TINY.replace("lr: 0.0001", "lr: 10, momentum: 1.0").replace("splits: 4", "splits: 0").replace("repeats: 1", "repeats: 0")
                     .replace("epochs: 1, ", "epochs: 200, "))
-    counts = driver.Driver(study.read(path), workers=1, fresh=True, quiet=True).run()
+    counts = driver.Driver(study.read(path)[0], workers=1, fresh=True, quiet=True).run()
     assert counts.failed == 0
     db = reader.open_results(None, lethe_home)
     found = db.execute("SELECT status, error FROM runs WHERE method = 'ga'").fetchall()

@@ -31,7 +31,7 @@ def small(tmp_path: Path, lethe_home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "small.yaml").write_text(STUDY)
     monkeypatch.setattr("engine.jobs.home.STUDIES", tmp_path / "studies")
-    return read_study(tmp_path / "studies" / "small.yaml")
+    return read_study(tmp_path / "studies" / "small.yaml")[0]
 
 
 def asked(json_out: str) -> dict[str, object]:

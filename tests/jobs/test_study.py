@@ -26,7 +26,7 @@ extra: 1
 
 @pytest.mark.parametrize("path", sorted((ROOT / "data" / "studies").glob("*.yaml")), ids=lambda p: p.stem)
 def test_studies_that_ship_are_valid(path: Path) -> None:
-    assert study.read(path).name
+    assert study.read(path)[0].name
 
 
 def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
@@ -49,13 +49,35 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path, content: str) -> None:
         study.read(tmp_path / "none.yaml")
 
 
+def test_parts_replace_sections_and_all_their_faults_are_told_at_once(tmp_path: Path) -> None:
+    text = """
+name: both
+data: {dataset: digits, pool: 300}
+model: cnn
+seeds: {count: 1}
+methods: {ft: {}}
+parts:
+  - {name: small}
+  - {name: large, data: {dataset: digits@32, pool: 100}, model: resnet18, recipe: {epochs: 1}}
+"""
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    small, large = study.read(path)
+    assert (small.name, small.dataset, small.model, small.pool) == ("both-small", "digits", "cnn", 300)
+    assert (large.name, large.dataset, large.model, large.pool, large.recipe.epochs) == ("both-large", "digits@32", "resnet18", 100, 1)
+    path.write_text(text.replace("model: resnet18", "model: resnet81").replace("- {name: small}", "- {name: small, seeds: {count: -1}}"))
+    with pytest.raises(BadInput) as caught:
+        study.read(path)
+    assert "part small: seeds.count" in str(caught.value) and "part large: model" in str(caught.value)
+
+
 def first_asked(checked: study.Study) -> list[Cell]:
     """What its searches ask for first: of grids all."""
     return [checked.asked(method, ask) for method, search in checked.searches().items() for ask in next(search)]
 
 
 def test_the_embedded_study_asks_for_what_it_says() -> None:
-    embedded = study.read(ROOT / "data" / "studies" / "embedded.yaml")
+    embedded, = study.read(ROOT / "data" / "studies" / "embedded.yaml")
     chosen = {method: sought.candidates[0] for method, sought in embedded.sought.items()}
     assert set(chosen) == {"ft", "ga", "ng_plus", "srl", "ct", "msg"}
     counted = Counter((role, cell.method) for role, cell in embedded.models(chosen))
@@ -67,12 +89,12 @@ def test_the_embedded_study_asks_for_what_it_says() -> None:
 
 
 def test_exact_moves_every_protocol_to_the_loop() -> None:
-    exact = study.read(ROOT / "data" / "studies" / "embedded.yaml", exact=True)
+    exact, = study.read(ROOT / "data" / "studies" / "embedded.yaml", exact=True)
     assert {n.mode for n in exact.numerics.values()} == {"exact"}
 
 
 def test_stacks_hold_cells_of_one_shape_sorted_by_epochs() -> None:
-    embedded = study.read(ROOT / "data" / "studies" / "embedded.yaml")
+    embedded, = study.read(ROOT / "data" / "studies" / "embedded.yaml")
     cells = first_asked(embedded)
     made = plan.tasks(cells, lambda cell: 8, slots=2)
     assert sorted(c.run_id for t in made for c in t.cells) == sorted({c.run_id for c in cells})
