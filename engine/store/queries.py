@@ -6,7 +6,6 @@ so a study that is still being computed shows what it has. Rates are fractions, 
 """
 
 import json
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pandas as pd
 from duckdb import DuckDBPyConnection
 
 from engine.errors import StoreError
+from engine.metrics.intervals import interval
 
 SEED_METRICS = ("retain_accuracy", "forget_accuracy", "val_accuracy", "test_accuracy",
                 "retain_retention", "forget_retention", "val_retention", "test_retention",
@@ -89,13 +89,14 @@ def results(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
 def seed_runs(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
     """The models behind the means: one row per finished seed run of a study.
 
-    dataset str | model str | method str | variant str | seed int | run_id str | kind str | every metric of SEED_METRICS | started UTC | amortised_s
-    | mode | executor | replicas | precision | device | threads | machine | commit | clean bool | command | params JSON
+    dataset str | model str | method str | variant str | seed int | split int | forget int | run_id str | kind str
+    | every metric of SEED_METRICS | started UTC | amortised_s | mode | executor | replicas | precision | device | threads | machine
+    | commit | clean bool | command | params JSON
     """
     rows = _ask(db, f"""
         WITH {_MEMBERS}
-        SELECT dataset, model, method, variant, seed, run_id, kind, name, value, started, amortised_s, mode, executor, replicas, precision, device,
-               threads, machine, "commit", clean, command, params
+        SELECT dataset, model, method, variant, seed, split, forget, run_id, kind, name, value, started, amortised_s, mode, executor, replicas,
+               precision, device, threads, machine, "commit", clean, command, params
         FROM mine LEFT JOIN metrics USING (run_id)
         WHERE role = 'seeds' AND kind IN ('original', 'retrained', 'unlearned')
         ORDER BY method, variant, seed""", {"study": study})
@@ -204,26 +205,6 @@ def catalogue(shipped: Path, home: Path) -> dict[str, Any]:
             raise StoreError(f"{path}: not a catalogue. Delete it: the next engine command writes it again.")
         return {**empty, **found}
     return empty
-
-
-def interval(mean: float, deviation: float, n: int) -> tuple[float, float]:
-    """95 % t-interval of a mean over n values with that sample deviation; (NaN, NaN) with fewer than two."""
-    if n < 2:
-        return float("nan"), float("nan")
-    reach = _t975(n - 1) * deviation / sqrt(n)
-    return mean - reach, mean + reach
-
-
-def _t975(freedom: int) -> float:
-    """97.5 % quantile of Student's t: from the table up to 8 degrees of freedom, else by Fisher's expansion, good to 0.0004.
-
-    scipy.stats has it too, and takes seconds to import, which a page cannot wait for.
-    """
-    if freedom <= 8:
-        return (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060)[freedom - 1]
-    z = 1.959964
-    return (z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-            + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3))
 
 
 def _spread(heads: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

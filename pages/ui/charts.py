@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from engine.store.standings import Comparison, Entry, Key, Table
 from pages.ui import formats, labels
 from pages.ui.formats import Row, Rows
 from pages.ui.theme import Look, Style, look
@@ -21,6 +22,7 @@ Span = tuple[float, float]
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name, never fetched
 PICK = "picked"  # name of the selection that pages listen to
 MANY = 24  # more names than this in one panel cannot be read
+_SHADES = {"G1": 0.85, "G2": 0.42, "G3": 0.14, "F": 0.0}  # of the accent; the group is written on it, too
 _TIMES = [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000]
 _COLOUR = {"field": "colour", "type": "nominal", "scale": None}
 _ABOUT = {"description": {"field": "about"}}  # what a screen reader says of a mark
@@ -129,8 +131,7 @@ def ranking(results: Rows, looks: Mapping[str, Look], style: Style, metric: str,
     second = points(results, looks, metric, beside) if beside else []
     span = _reach([*(p[end] for p in data for end in ("x_lo", "x_hi")), *(p["y"] for p in second), best, *band], log)
     at_x = _position("x", metric, span, log, ticks=4)
-    at_y = {"field": "name", "type": "nominal", "sort": [p["name"] for p in data],
-            "axis": {"title": None, "grid": False, "labelColor": style.ink, "labelFontSize": style.label, "labelPadding": style.text}}
+    at_y = _rows("name", [p["name"] for p in data], style)
     spot = {**_COLOUR, "legend": None}
     layers = _line(best, band, at_x, style)
     if second and beside:
@@ -153,8 +154,7 @@ def strip(groups: Mapping[str, tuple[str, Sequence[float]]], style: Style, metri
     chance = [0.5] if formats.METRICS[metric].better == "half" else []
     span = _reach([row["value"] for row in rows] + ([] if mine is None or pd.isna(mine) else [mine]) + chance, pad=0.1)
     at_x = {**_position("x", metric, span), "field": "value"}
-    at_y = {"field": "group", "type": "nominal", "sort": list(groups), "axis": {
-        "title": None, "grid": False, "labelColor": style.ink, "labelFontSize": style.label, "labelPadding": style.text}}
+    at_y = _rows("group", list(groups), style)
     layers = _line(0.5, [], at_x, style) if chance else []
     layers.append(_layer("point", {"x": at_x, "y": at_y, "fill": {**_COLOUR, "legend": None}}, filled=True, size=style.point / 2, opacity=0.7))
     if mine is not None and not pd.isna(mine):
@@ -175,6 +175,94 @@ def curves(rows: Sequence[Mapping[str, Any]], style: Style, *, size: tuple[int, 
     channels = {"x": at_x, "y": at_y, "color": hue}
     return _chart(rows, [_layer("line", channels, strokeWidth=1.4 * style.stroke), _layer("point", channels, filled=True, size=style.point / 4)],
                   width=size[0], height=size[1])
+
+
+def standing(table: Table, looks: Mapping[str, Look], style: Style, *, width: int = 420, heading: str | None = None) -> Spec:
+    """Methods of a cell by one metric, in order of rank, with their groups: every seed small, the mean with its interval.
+
+    Shaded: what retraining shows by chance; the line is retraining itself. Retention Deviation stands on a square-root axis.
+    """
+    known = formats.METRICS[table.metric]
+    rows = [_stands(entry, table.metric, looks) for entry in table.entries]
+    data, failed = [row for row in rows if not pd.isna(row["x"])], [row for row in rows if pd.isna(row["x"])]
+    seeds = [{**row, "x": value} for row, entry in zip(rows, table.entries, strict=True) for value in entry.values if not pd.isna(value)]
+    ends = [row[end] for row in data for end in ("x_lo", "x_hi")]
+    low, high = _reach([*ends, *(row["x"] for row in seeds), table.floor, table.limit])
+    root = table.metric == "retention_deviation"
+    span = (0.0, high) if root else (low, min(high, 1.0) if known.better == "up" else high)
+    at_x, at_y = _position("x", table.metric, span), _rows("label", [row["label"] for row in rows], style)
+    if root:
+        at_x["scale"]["type"], at_x["axis"]["title"] = "sqrt", f"{known.label} (lower is better; square-root axis)"
+    best = span[0] if known.better == "down" else span[1]
+    band = [] if pd.isna(table.limit) else sorted((best, table.limit))
+    spot, shape = {**_COLOUR, "legend": None}, {**_SHAPE, "legend": None}
+    whisker = {"x": {**at_x, "field": "x_lo", "scale": {**at_x["scale"], "clamp": True}}, "x2": {"field": "x_hi"}, "y": at_y, "color": spot}
+    tips = [{"field": "label", "title": "Method"}, {"field": "value", "title": known.label}]
+    mark = {"x": at_x, "y": at_y, "fill": spot, "shape": shape, "tooltip": tips, **_ABOUT}
+    layers = [*(_line(table.floor, band, at_x, style) if band else []),
+              _layer("point", {"x": at_x, "y": at_y, "fill": spot}, seeds, filled=True, size=style.point / 4, opacity=0.35),
+              _layer("rule", whisker, data, strokeWidth=1.6 * style.stroke),
+              _layer("point", mark, data, filled=True, size=style.point, opacity=1, stroke=style.page, strokeWidth=0.6 * style.stroke),
+              _layer("text", {"x": {**at_x, "field": "from"}, "y": at_y}, [{**row, "from": span[0]} for row in failed], text="no numbers",
+                     align="left", color=style.muted, fontSize=style.text, dx=style.text / 3)]
+    return _chart(rows, layers, width=width, height=style.row * max(len(rows), 1), **({"title": heading} if heading else {}))
+
+
+def grid(tables: Mapping[str, Table], order: Sequence[Key], looks: Mapping[str, Look], style: Style, *, width: int = 420,
+         heading: str | None = None) -> Spec:
+    """Group and rank of every method (rows, in this order) in every cell (columns): the darker, the nearer to retraining.
+
+    tables: name of a column, of parts with ` · ` between, which go below each other -> the cell by one metric.
+    """
+    names = {key: look(looks, key[0]).title(key[1]) for key in order}
+    room, lines = width / max(len(tables), 1), max((name.count(" · ") for name in tables), default=0)
+    data = [{"column": column, "name": names[entry.key], "group": formats.GROUPS[entry.group], "rank": formats.rank(entry.rank),
+             "text": f"{entry.group} · {formats.rank(entry.rank)}" if room > 5 * style.label else entry.group, "shade": _SHADES[entry.group],
+             "ink": style.page if entry.group == "G1" else style.ink, "about": stood(entry, table.metric, looks)}
+            for column, table in tables.items() for entry in table.entries if entry.key in names and entry.group]
+    axis = {"title": None, "grid": False, "orient": "top", "labelAngle": 0, "labelColor": style.ink, "labelFontSize": style.text,
+            "labelExpr": "split(datum.label, ' · ')", "labelLimit": room, "labelOverlap": False, "labelPadding": (0.4 + 1.2 * lines) * style.text}
+    at_x = {"field": "column", "type": "nominal", "sort": list(tables), "scale": {"domain": list(tables), "padding": 0.06}, "axis": axis}
+    at_y = _rows("name", [names[key] for key in order], style)
+    at_y["scale"]["padding"] = 0.06
+    place = {"x": at_x, "y": at_y}
+    shade, ink = ({"field": field, "type": kind, "scale": None} for field, kind in (("shade", "quantitative"), ("ink", "nominal")))
+    tips = [{"field": field, "title": title} for field, title in (("name", "Method"), ("column", "Cell"), ("group", "Group"), ("rank", "Rank"))]
+    layers = [_layer("rect", {**place, "opacity": shade, "tooltip": tips, **_ABOUT}, color=style.accent, cornerRadius=3),
+              _layer("rect", place, filled=False, stroke=style.faint, strokeWidth=0.6 * style.stroke, cornerRadius=3),
+              _layer("text", {**place, "text": {"field": "text"}, "color": ink}, fontSize=style.label)]
+    return _chart(data, layers, width=width, height=style.row * max(len(order), 1), **({"title": heading} if heading else {}))
+
+
+def critical(compared: Comparison, looks: Mapping[str, Look], style: Style, *, width: int = 420, heading: str | None = None) -> Spec:
+    """Critical-difference diagram: average ranks over cells, best on top; a bar on the left joins methods that cannot be told apart."""
+    assert compared.across is not None
+    average, known = compared.across.average, {key: look(looks, key[0]) for key in compared.keys}
+    rows = [{"name": known[key].title(key[1]), "rank": rank, "colour": known[key].colour, "shape": known[key].shape,
+             "about": f"{known[key].title(key[1])}: average rank {rank:.2f}"}
+            for rank, key in sorted(zip(average.tolist(), compared.keys, strict=True))]
+    ruler = f"critical difference {compared.across.critical:.1f}"
+    bars, step = compared.cliques, 0.04 * (len(rows) - 1)
+    span = (1 - step * (len(bars) + 1), len(rows) + step)
+    at_x = {"field": "rank", "type": "quantitative", "scale": {"domain": list(span), "nice": False, "zero": False, "clamp": True},
+            "axis": {"title": f"Average rank over {compared.cells} cells (1 is best)", "values": list(range(1, len(rows) + 1, 1 + len(rows) // 12))}}
+    at_y = _rows("name", [ruler, *(row["name"] for row in rows)], style)
+    joined = [{"rank": 1 - step * (at + 1), "name": rows[first]["name"], "last": rows[last]["name"]} for at, (first, last) in enumerate(bars)]
+    spot = {"x": at_x, "y": at_y, "fill": {**_COLOUR, "legend": None}, "shape": {**_SHAPE, "legend": None}, **_ABOUT,
+            "tooltip": [{"field": "name", "title": "Method"}, {"field": "rank", "title": "Average rank", "format": ".2f"}]}
+    layers = [_layer("rule", {"x": at_x, "y": at_y, "x2": {"field": "end"}}, [{"name": ruler, "rank": 1, "end": 1 + compared.across.critical}],
+                     color=style.muted, strokeWidth=2 * style.stroke),
+              _layer("rule", {"x": at_x, "y": at_y, "y2": {"field": "last"}}, joined, color=style.ink, strokeWidth=2 * style.stroke),
+              _layer("point", spot, filled=True, size=style.point, opacity=1)]
+    return _chart(rows, layers, width=width, height=style.row * (len(rows) + 1), **({"title": heading} if heading else {}))
+
+
+def stood(entry: Entry, metric: str, looks: Mapping[str, Look]) -> str:
+    """Where a method stands, in words."""
+    known = formats.METRICS[metric]
+    told = "no numbers" if pd.isna(entry.mean) else f"{known.label} {formats.with_interval(entry.mean, entry.lo, entry.hi, known.kind)}"
+    group = f", {formats.GROUPS[entry.group]}" if entry.group else ""
+    return f"{look(looks, entry.method).title(entry.variant)}: rank {formats.rank(entry.rank)}{group}, {told}"
 
 
 def beside(panels: Sequence[Spec], *, below: bool = False) -> Spec:
@@ -227,6 +315,20 @@ def _interval_of_retraining(results: Rows, metric: str) -> list[float]:
         if row["method"] == "retrained" and metric != "rte" and not pd.isna(low) and low != high:
             return [low, high]
     return []
+
+
+def _rows(field: str, names: Sequence[str], style: Style) -> Spec:
+    """Channel of rows under names, the first on top."""
+    return {"field": field, "type": "nominal", "sort": list(names), "scale": {"domain": list(names)},
+            "axis": {"title": None, "grid": False, "labelColor": style.ink, "labelFontSize": style.label, "labelPadding": style.text}}
+
+
+def _stands(entry: Entry, metric: str, looks: Mapping[str, Look]) -> dict[str, Any]:
+    """One row of `standing`."""
+    known, ends = look(looks, entry.method), [entry.mean if pd.isna(end) else end for end in (entry.lo, entry.hi)]
+    return {"label": " · ".join(filter(None, (known.title(entry.variant), entry.group))), "colour": known.colour, "shape": known.shape,
+            "x": entry.mean, "x_lo": ends[0], "x_hi": ends[1], "about": stood(entry, metric, looks),
+            "value": formats.with_interval(entry.mean, entry.lo, entry.hi, formats.METRICS[metric].kind)}
 
 
 def _line(best: float, band: list[float], at_x: Spec, style: Style) -> list[Spec]:

@@ -51,9 +51,9 @@ def drawn(build: Build, kind: str, millimetres: float, panels: int) -> bytes:
     return vl_convert.vegalite_to_pdf(spec) if kind == "PDF" else vl_convert.vegalite_to_png(spec, ppi=_PNG_PPI)
 
 
-def table(name: str, full: pd.DataFrame, shown: pd.DataFrame) -> None:
+def table(name: str, full: pd.DataFrame, shown: pd.DataFrame, *, label: str = "Export table") -> None:
     """A popover with the table as files. full: every column at full precision, for CSV. shown: texts as on screen, for papers."""
-    with st.popover("Export table", icon=":material/table:", key=f"export-{name}-table"):
+    with st.popover(label, icon=":material/table:", key=f"export-{name}-table"):
         for kind, make, mime in (("CSV", lambda: full.to_csv(index=False), "text/csv"), ("LaTeX", lambda: latex(shown), "text/x-tex"),
                                  ("Markdown", lambda: markdown(shown), "text/markdown")):
             suffix = {"CSV": "csv", "LaTeX": "tex", "Markdown": "md"}[kind]

@@ -1,11 +1,12 @@
 """The sentences under the titles: what the data on screen says, and when it is too close to tell. Pure functions over
 rows of `queries.results` with the looks of the methods; every number in a sentence is one of a row."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
+from engine.store.standings import Cell, Key, Overall
 from pages.ui import formats
 from pages.ui.formats import Row, Rows, listed, number
 from pages.ui.theme import Look, look
@@ -124,6 +125,46 @@ def compare(rows: Rows, looks: Mapping[str, Look]) -> str:
     if not pd.isna(best["rte"]):
         first += f" and is {number(best['rte'], 'times')} as fast"
     return f"{first}. {_trade(methods, looks)}".rstrip()
+
+
+def leaderboard(cells: Sequence[Cell], rows: Sequence[Overall], looks: Mapping[str, Look]) -> str:
+    """Which methods are good in most cells, how little one cell can show, and whether U-LiRA agrees."""
+    if not rows:
+        return "No method is finished in any cell yet, so there is nothing to rank."
+    good = [row for row in rows if row.consistent]
+    measure = "within retraining noise in both Retention Deviation and Indiscernibility"
+    everywhere = f"in at least 80 % of the {len(cells)} cells and faster than retraining in all"
+    if not good:
+        near = max(row.within for row in rows)
+        nearest = [row for row in rows if row.within == near]
+        tail = (f"none is {measure} anywhere." if near == 0 else
+                f"{_keys([row.key for row in nearest], looks)} {'comes' if len(nearest) == 1 else 'come'} nearest, in {near} of {len(cells)}.")
+        return f"No method is consistently good ({measure} {everywhere}): {tail}" if len(cells) > 1 else (
+            f"In the only cell so far no method is {measure} and faster than retraining.")
+    names, verb = f"**{_keys([row.key for row in good], looks)}**", "is" if len(good) == 1 else "are"
+    if len(cells) == 1:
+        first = f"In the only cell so far {names} {verb} {measure}, and faster than retraining; one cell cannot show consistency."
+    else:
+        first = f"{names} {verb} consistently good: {measure} {everywhere}."
+        partly = [f"{_keys([row.key], looks)} was run in only {row.cells}" for row in good if row.cells < len(cells)]
+        first += f" {formats.sentence(listed(partly))}." if partly else ""
+    return f"{first} {_exposed([row.key for row in good], cells, looks)}".rstrip()
+
+
+def _exposed(good: Sequence[Key], cells: Sequence[Cell], looks: Mapping[str, Look]) -> str:
+    """Whether the attack that looks at single examples sees them all the same: Indiscernibility comes from the cheap one."""
+    attacked = [table for cell in cells if (table := cell.table("balanced_accuracy")).entries and cell.has("balanced_accuracy")]
+    seen = {key: sum(entry.group in ("G2", "G3") for table in attacked if (entry := table.of(key))) for key in good}
+    found = [key for key in good if seen[key]]
+    if not attacked:
+        return "None was attacked with U-LiRA yet."
+    if not found:
+        return "U-LiRA, which looks at single examples, cannot tell " + ("it" if len(good) == 1 else "them") + " from retraining either."
+    return f"But U-LiRA, which looks at single examples, finds out {_keys(found, looks)}."
+
+
+def _keys(keys: Sequence[Key], looks: Mapping[str, Look]) -> str:
+    return listed([look(looks, method).title(variant) for method, variant in keys])
 
 
 def _trade(methods: Rows, looks: Mapping[str, Look]) -> str:

@@ -68,6 +68,7 @@ METRICS: dict[str, Metric] = {
                            "Images sent forward or backward: run time without the machine."),
 }
 
+GROUPS = {"G1": "within retraining noise", "G2": "close: at most half as far from retraining as the original", "G3": "far", "F": "failed"}
 RUN_WORDS = {"timing": "timing", "attack": "U-LiRA", "search": "search", "original": "original", "retrained": "retrained", "unlearned": "unlearned"}
 
 
@@ -100,6 +101,11 @@ def with_interval(value: float, lo: float, hi: float, kind: str) -> str:
     if pd.isna(lo) or pd.isna(hi) or number(lo, kind) == number(hi, kind):
         return number(value, kind)
     return f"{number(value, kind)} ({bare(number(lo, kind))} to {number(hi, kind)})"
+
+
+def rank(value: float) -> str:
+    """`2`, `2.5`, `13.33`; a dash when missing."""
+    return MISSING if pd.isna(value) else f"{value:.4g}"
 
 
 def rate(value: float) -> str:

@@ -18,6 +18,7 @@ class Screen:
 PAGES = (
     Screen("overview", "app.py", "Overview", "Evidence", ":material/insights:", "What does the evidence say?"),
     Screen("compare", "pages/compare.py", "Compare", "Evidence", ":material/scatter_plot:", "What do I trade for what?"),
+    Screen("leaderboard", "pages/leaderboard.py", "Leaderboard", "Evidence", ":material/leaderboard:", "Which methods are good, consistently?"),
     Screen("lab", "pages/lab.py", "Lab", "Try it", ":material/experiment:", "What happens if I run it myself?"),
 )
 

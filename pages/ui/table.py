@@ -1,12 +1,13 @@
 """The table of methods: numbers to the right with equal decimals, the best and its ties in bold, directions in the header."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 from pandas.io.formats.style import Styler
 
+from engine.store import standings
 from pages.ui import findings, formats
 from pages.ui.formats import Row, Rows
 from pages.ui.theme import Look, look
@@ -59,6 +60,84 @@ def configured() -> dict[str, Any]:
         found[known.header] = st.column_config.NumberColumn(known.header, help=f"{known.label}. {known.doc}", alignment="right")
     found["Seeds"] = st.column_config.NumberColumn("Seeds", help="Models with different initial weights behind the means", alignment="right")
     return found
+
+
+def standing(table: standings.Table, looks: Mapping[str, Look]) -> pd.DataFrame:
+    """A cell by one metric, in order of rank; the last column holds one value a seed, for a sparkline."""
+    known = formats.METRICS[table.metric]
+    return pd.DataFrame([{
+        "Rank": entry.rank, "Method": look(looks, entry.method).title(entry.variant), "Group": entry.group or formats.MISSING,
+        known.header: entry.mean, "95 % interval": _range(entry.lo, entry.hi), "Worse than noise by": _above(entry), "p (Holm)": entry.p,
+        "Rank, seeds redrawn": _redrawn(entry), "Seeds": [value for value in entry.values if not pd.isna(value)],
+    } for entry in table.entries])
+
+
+def standing_texts(table: standings.Table, looks: Mapping[str, Look]) -> pd.DataFrame:
+    """The same as people read it, every cell a text, without the sparkline."""
+    shown = standing(table, looks).drop(columns="Seeds", errors="ignore").astype(object)
+    for entry, at in zip(table.entries, shown.index, strict=True):
+        shown.loc[at, "Rank"] = formats.rank(entry.rank)
+        shown.loc[at, formats.METRICS[table.metric].header] = formats.number(entry.mean, formats.METRICS[table.metric].kind)
+        shown.loc[at, "p (Holm)"] = formats.number(entry.p, "rate")
+    return shown
+
+
+def standing_configured(table: standings.Table) -> dict[str, Any]:
+    """Explanations, and sparklines on one scale for all methods."""
+    known, values = formats.METRICS[table.metric], [value for entry in table.entries for value in entry.values if not pd.isna(value)]
+    return {
+        "Rank": st.column_config.NumberColumn(format="%.4g", help="Shared by methods that paired tests with Holm cannot tell from the best of them"),
+        "Group": st.column_config.TextColumn(help="; ".join(f"{group}: {words}" for group, words in formats.GROUPS.items())),
+        known.header: st.column_config.NumberColumn(known.header, format="%.3f", help=f"{known.label}. {known.doc}"),
+        "Worse than noise by": st.column_config.TextColumn(
+            help="Paired by seed with what another retrained model shows; 95 % interval. An interval that reaches far above 0 "
+            "means that a difference may be there and was not found."),
+        "p (Holm)": st.column_config.NumberColumn(format="%.3f", help="Paired one-sided test of that, adjusted for all methods of the cell"),
+        "Rank, seeds redrawn": st.column_config.TextColumn(help="95 % of the ranks of the mean when seeds are drawn anew"),
+        "Seeds": st.column_config.LineChartColumn(help="One value a seed, on the same scale for all methods",
+                                                  y_min=min(values, default=0.0), y_max=max(values, default=1.0)),
+    }
+
+
+def overall(rows: Sequence[tuple[standings.Overall, float]], looks: Mapping[str, Look]) -> pd.DataFrame:
+    """Methods over all cells, best score first."""
+    return pd.DataFrame([{
+        "Method": look(looks, row.method).title(row.variant), "Score ↓": score,
+        **{f"{goal.capitalize()} rank": row.ranks[goal] for goal in standings.GOALS},
+        "Within noise in both": f"{row.within} of {formats.counted(row.cells, 'cell')}",
+        "Faster than retraining": f"{row.cells - row.slower} of {formats.counted(row.cells, 'cell')}",
+        "Consistently good": "yes" if row.consistent else "no",
+    } for row, score in rows])
+
+
+def overall_texts(shown: pd.DataFrame) -> pd.DataFrame:
+    """The same, every cell a text."""
+    texts = shown.astype(object)
+    for column in shown.select_dtypes("number").columns:
+        texts[column] = [formats.MISSING if pd.isna(value) else f"{value:.2f}" for value in shown[column]]
+    return texts
+
+
+def overall_configured() -> dict[str, Any]:
+    score = st.column_config.NumberColumn("Score ↓", format="%.2f", help="Weighted mean of the three ranks; ours, 1 is best")
+    found: dict[str, Any] = {"Method": st.column_config.TextColumn("Method", pinned=True), "Score ↓": score}
+    for goal in standings.GOALS:
+        found[f"{goal.capitalize()} rank"] = st.column_config.NumberColumn(format="%.2f", help="Average over the cells of the rank in each")
+    return found
+
+
+def _range(low: float, high: float) -> str:
+    return formats.MISSING if pd.isna(low) or pd.isna(high) else f"{formats.number(low, 'rate')} to {formats.number(high, 'rate')}"
+
+
+def _above(entry: standings.Entry) -> str:
+    return formats.with_interval(entry.above, entry.above_lo, entry.above_hi, "rate").replace("-", "−")
+
+
+def _redrawn(entry: standings.Entry) -> str:
+    if pd.isna(entry.rank_lo):
+        return formats.MISSING
+    return formats.rank(entry.rank_lo) if entry.rank_lo == entry.rank_hi else f"{formats.rank(entry.rank_lo)} to {formats.rank(entry.rank_hi)}"
 
 
 def _cell(row: Row, metric: str) -> str:

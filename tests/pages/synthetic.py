@@ -65,20 +65,23 @@ def catalogue() -> dict[str, Any]:
                     method("srl", "SRL", "ascent")],
         "datasets": [{"name": "digits", "label": "Digits", "classes": 10, "shape": [1, 8, 8], "doc": "", "embedded": True},
                      {"name": "fashion_mnist", "label": "FashionMNIST", "classes": 10, "shape": [1, 28, 28], "doc": "", "embedded": False}],
-        "models": [{"name": "cnn", "label": "small CNN", "doc": ""}, {"name": "resnet18", "label": "ResNet-18", "doc": ""}],
+        "models": [{"name": "cnn", "label": "small CNN", "doc": ""}, {"name": "resnet18", "label": "ResNet-18", "doc": ""},
+                   {"name": "resnet18_cifar", "label": "ResNet-18, 3×3 stem", "doc": ""}],
         "attacks": [], "scenarios": [],
     }
 
 
 def study(home: Path, *, name: str = "embedded", title: str = "Six methods on digits", dataset: str = "digits", model: str = "cnn",
           seeds: int = 10, methods: tuple[str, ...] = METHODS, privacy: bool = True, timing: bool = True, calibrated: str = "passed",
-          missing: int = 0, diverged: tuple[str, ...] = (), failed: tuple[str, ...] = (), started: datetime = STARTED, shift: float = 0.0) -> str:
+          missing: int = 0, diverged: tuple[str, ...] = (), failed: tuple[str, ...] = (), started: datetime = STARTED, shift: float = 0.0,
+          like_retrained: tuple[str, ...] = ()) -> str:
     """Write the records of one study under `home`; returns its run_id.
 
     missing: the last so many seeds are declared and not there yet. diverged: methods whose seed 0 ended in no numbers, for good.
-    failed: methods whose seed 0 was tried and stopped by an error. shift: added to each U-LiRA result.
+    failed: methods whose seed 0 was tried and stopped by an error. shift: added to each U-LiRA result. like_retrained: methods whose
+    models are as retrained ones.
     """
-    written = list(_cells(name, dataset, model, seeds, methods, privacy, timing, calibrated, started, shift))
+    written = list(_cells(name, dataset, model, seeds, methods, privacy, timing, calibrated, started, shift, like_retrained))
     own = records.identity({"study": name, "dataset": dataset, "seeds": seeds, "methods": methods})
     members = [{"run_id": own, "member": record.run_id, "role": role, "method": record.tables["runs"][0]["method"]} for role, record in written]
     for role, record in written:
@@ -112,7 +115,7 @@ def _run(run_id: str, kind: str, study: str, dataset: str, model: str, method: s
 
 
 def _cells(name: str, dataset: str, model: str, seeds: int, methods: tuple[str, ...], privacy: bool, timing: bool, calibrated: str,
-           started: datetime, shift: float) -> Iterator[tuple[str, Record]]:
+           started: datetime, shift: float, like_retrained: tuple[str, ...]) -> Iterator[tuple[str, Record]]:
     """(role, record) of every cell, in the order they would be made."""
     rng = np.random.default_rng(0)
 
@@ -125,7 +128,7 @@ def _cells(name: str, dataset: str, model: str, seeds: int, methods: tuple[str, 
 
     for place, method in enumerate(("original", "retrained", *methods)):
         kind = method if method in ("original", "retrained") else "unlearned"
-        forget, retention, ulira, population, speed = LOOKS[method]
+        forget, retention, ulira, population, speed = (*LOOKS["retrained"][:4], LOOKS[method][4]) if method in like_retrained else LOOKS[method]
         settings = json.dumps(PARAMS.get(method, {}))
         for seed in range(seeds):
             noise = rng.normal(0, 0.004, 6)

@@ -42,21 +42,13 @@ def test_results_are_means_with_t_intervals(db: DuckDBPyConnection, full: Shippe
     assert set(found.index) == {"original", "retrained", *synthetic.METHODS}
 
 
-@pytest.mark.parametrize("freedom", [1, 2, 4, 5, 8, 9, 19, 200])
-def test_t_quantile(freedom: int) -> None:
-    assert queries._t975(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=2e-4)
-
-
-def test_interval_of_one_value() -> None:
-    assert all(pd.isna(end) for end in queries.interval(0.5, float("nan"), 1))
-
-
 def test_seed_runs_carry_provenance(db: DuckDBPyConnection, full: Shipped) -> None:
     found = queries.seed_runs(db, study=full.studies["embedded"])
     assert len(found) == 80 and found["run_id"].is_unique
     row = found[(found["method"] == "ft") & (found["seed"] == 3)].iloc[0]
     assert row["command"] == "python -m engine rerun ft --dataset digits --model cnn --seed 3"
     assert (row["mode"], row["executor"], row["device"], row["commit"]) == ("fast", "fused", "cpu", synthetic.COMMIT)
+    assert pd.isna(row["split"]) and "forget" in row  # no split of its own: the study's
 
 
 def test_failures_are_told_and_not_averaged(db: DuckDBPyConnection, full: Shipped) -> None:

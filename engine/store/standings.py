@@ -1,0 +1,383 @@
+"""From answers of `queries` to standings: which methods are good in a cell, and in how many cells. Pure functions over frames.
+
+The arithmetic is `engine.metrics.ranking`'s; this is what pages and command line share, as pages may not reach into the metrics.
+A cell is a dataset with an architecture, shown by its newest study; an entry is a method in one variant.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from engine.metrics import ranking
+from engine.metrics.intervals import interval
+from engine.metrics.ranking import Floats
+from engine.store.queries import REFERENCES, SEED_METRICS
+
+Key = tuple[str, str]  # method, variant
+
+# metric -> its best value; infinite where more is always better
+BEST = {"retention_deviation": 0.0, "indiscernibility": 1.0, "balanced_accuracy": 0.5, "auc": 0.5, "mia_test": 0.5, "test_accuracy": 1.0,
+        "test_retention": float("inf"), "rte": float("inf"), "unlearn_s": 0.0}
+JUDGED = ("retention_deviation", "indiscernibility")  # the two in which a method has to be good
+GOALS = {"privacy": ("balanced_accuracy", "indiscernibility"), "accuracy": ("retention_deviation",), "speed": ("rte",)}  # the first that a cell has
+_BY_OWN_NOISE = ("indiscernibility", "mia_test")
+_BY_INTERVAL = ("balanced_accuracy", "auc")
+_COLLAPSED = 0.5  # of retraining's test accuracy
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method of a cell by one metric.
+
+    mean, lo, hi: with its 95 % interval, in units of the metric. rank: shared with those that cannot be told apart; tied: with the best.
+    group: G1, G2, G3, F, or None where the metric has no groups. why: of a failure, else empty.
+    Of metrics that are measured by seed also, else NaN: rank_lo, rank_hi: 95 % of ranks when seeds are drawn anew. values: one a seed.
+    above, above_lo, above_hi: how much worse than retraining's noise, paired by seed. p: of that test, one-sided, adjusted by Holm.
+    """
+
+    method: str
+    variant: str
+    mean: float
+    lo: float
+    hi: float
+    rank: float
+    tied: bool
+    group: str | None
+    why: str
+    rank_lo: float = float("nan")
+    rank_hi: float = float("nan")
+    values: tuple[float, ...] = ()
+    above: float = float("nan")
+    above_lo: float = float("nan")
+    above_hi: float = float("nan")
+    p: float = float("nan")
+
+    @property
+    def key(self) -> Key:
+        return self.method, self.variant
+
+
+@dataclass(frozen=True)
+class Table:
+    """Entries of a cell by one metric, in order of rank. seeds: how many stand behind each mean, 0 where it is not measured by seed.
+
+    floor, limit: where retraining stands, and the 95th percentile of what it would show by chance, in units of the metric.
+    note: what these numbers cannot say, in words; or empty.
+    """
+
+    metric: str
+    entries: tuple[Entry, ...]
+    seeds: int
+    floor: float
+    limit: float
+    note: str
+
+    def of(self, key: Key) -> Entry | None:
+        return next((entry for entry in self.entries if entry.key == key), None)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a study knows of its methods.
+
+    means: per entry, references included, the row of `queries.results`. values: per entry and metric, one number a seed of `seeds`, NaN
+    where that seed failed. failed: why, in words. waiting: entries that still have seeds to come, and how many they have.
+    varies: what differs between the seeds, in words.
+    """
+
+    dataset: str
+    model: str
+    study: str
+    seeds: tuple[int, ...]
+    means: Mapping[Key, Mapping[str, Any]]
+    values: Mapping[Key, Mapping[str, Floats]]
+    failed: Mapping[Key, str]
+    waiting: Mapping[Key, int]
+    varies: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}/{self.model}"
+
+    @property
+    def keys(self) -> list[Key]:
+        """Entries that can be ranked: all but the references and what is not finished."""
+        return [key for key in sorted({*self.means, *self.failed}) if key[0] not in REFERENCES and key not in self.waiting]
+
+    def has(self, metric: str, keys: Iterable[Key] | None = None) -> bool:
+        """Whether every entry, or each of these, has this metric or failed."""
+        asked = self.keys if keys is None else list(keys)
+        return bool(asked) and all(key in self.failed or np.isfinite(self.mean(key, metric)) for key in asked)
+
+    def mean(self, key: Key, metric: str) -> float:
+        return float(self.means.get(key, {}).get(metric, np.nan))
+
+    def table(self, metric: str, keys: Iterable[Key] | None = None) -> Table:
+        """Entries, or these of them, by one metric; those that were not measured are left out."""
+        asked = [key for key in (self.keys if keys is None else keys) if key in self.failed or np.isfinite(self.mean(key, metric))]
+        if metric in SEED_METRICS and not self.seeds:
+            return Table(metric, (), 0, np.nan, np.nan, "No retrained model is there yet to compare with.")
+        return _by_seeds(self, metric, asked) if metric in SEED_METRICS else _by_intervals(self, metric, asked)
+
+
+def cell(study: Mapping[Any, Any], results: pd.DataFrame, seeds: pd.DataFrame, failures: pd.DataFrame, *, variant: str | None = None) -> Cell:
+    """A cell from a row of `queries.studies` and that study's `queries.results`, `seed_runs` and `failures`.
+
+    variant: only methods in this one; None for all. An entry fails when one of its seeds diverged, crashed or has no number, or when
+    it keeps less than half of the test accuracy of retraining. One that has fewer seeds than retraining, without a failure, waits.
+    """
+    everyone = [row for row in _rows(results) if row["method"] in REFERENCES or variant in (None, row["variant"])]
+    means = {(str(row["method"]), str(row["variant"])): row for row in everyone}
+    there = tuple(sorted(int(seed) for seed in seeds.loc[seeds["method"] == "retrained", "seed"]))
+    failed = _failures(failures, variant)
+    values: dict[Key, dict[str, Floats]] = {}
+    waiting: dict[Key, int] = {}
+    for (method, name), runs in seeds.groupby(["method", "variant"]):
+        key = (str(method), str(name))
+        if key not in means:
+            continue
+        runs = runs.set_index("seed").reindex(list(there))
+        values[key] = {metric: runs[metric].to_numpy(np.float64) for metric in SEED_METRICS}
+        if key[0] in REFERENCES or key in failed or not there:
+            continue
+        if runs["run_id"].isna().any():
+            waiting[key] = int(runs["run_id"].notna().sum())
+        elif not np.isfinite(values[key]["test_accuracy"]).all():
+            failed[key] = "a seed has no number"
+        elif (kept := float(np.nanmean(values[key]["test_retention"]))) < _COLLAPSED:
+            failed[key] = f"keeps {100 * kept:.0f} % of retraining's test accuracy"
+    waiting |= {key: 0 for key in means if there and key not in values and key not in failed and key[0] not in REFERENCES}
+    return Cell(str(study["dataset"]), str(study["model"]), str(study["study"]), there, means, values, failed, waiting, _varies(seeds))
+
+
+def newest(studies: Iterable[Mapping[Any, Any]], chosen: str | None = None) -> list[Mapping[Any, Any]]:
+    """Of each dataset and model the newest study that has results, from rows of `queries.studies`; the chosen one before all others."""
+    found: dict[tuple[str, str], Mapping[Any, Any]] = {}
+    for study in studies:
+        place = (study["dataset"], study["model"])
+        if all(isinstance(name, str) for name in place) and study["done"] and (study["study"] == chosen or place not in found):
+            found[place] = study
+    return [found[place] for place in sorted(found)]
+
+
+def by_mean(found: Cell, metric: str) -> list[Key]:
+    """Everything in a cell, references and what is not finished included: best mean first, failures last."""
+    def place(key: Key) -> tuple[bool, float, Key]:
+        return key in found.failed, float(np.nan_to_num(_loss(metric)(found.mean(key, metric)), nan=np.inf)), key
+    return sorted({*found.means, *found.failed}, key=place)
+
+
+def title(key: Key) -> str:
+    """As study files write it: the method, and its variant unless that is the corrected one."""
+    return key[0] if key[1] == "corrected" else "/".join(key)
+
+
+# ---- across cells
+
+
+@dataclass(frozen=True)
+class Overall:
+    """One method over the cells. ranks: per goal its average shared rank among those that are in every cell, NaN where it is not one of them
+    or no cell has the goal. within: in how many of its `cells` it is G1 in both JUDGED metrics. slower: in how many it was not shown to
+    be faster than retraining. consistent: see `ranking.consistently_good`."""
+
+    method: str
+    variant: str
+    ranks: Mapping[str, float]
+    within: int
+    cells: int
+    slower: int
+    consistent: bool
+
+    @property
+    def key(self) -> Key:
+        return self.method, self.variant
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Friedman and Nemenyi on one metric. keys: in the order of `across.average`. across: None where `reason` says why not.
+    cells: how many have the metric for all of the keys."""
+
+    metric: str
+    keys: tuple[Key, ...]
+    cells: int
+    across: ranking.Across | None
+    reason: str
+
+    @property
+    def cliques(self) -> list[tuple[int, int]]:
+        """First and last, in order of average rank, of those that cannot be told apart."""
+        return [] if self.across is None else ranking.cliques(self.across.average, self.across.critical)
+
+
+def common(cells: Sequence[Cell]) -> list[Key]:
+    """Entries that are in every cell: only their ranks can be averaged."""
+    return [key for key in cells[0].keys if all(key in found.keys for found in cells)] if cells else []
+
+
+def goal_metric(found: Cell, goal: str, keys: Sequence[Key]) -> str | None:
+    """By which metric a cell judges a goal; None where it has none for all of these."""
+    return next((metric for metric in GOALS[goal] if found.has(metric, keys)), None)
+
+
+def overall(cells: Sequence[Cell]) -> list[Overall]:
+    """All entries of all cells; average ranks only for those that are in every cell."""
+    shared = common(cells)
+    by_goal: dict[str, list[Mapping[Key, float]]] = {goal: [] for goal in GOALS}
+    for found in cells:
+        for goal in GOALS:
+            if metric := goal_metric(found, goal, shared):
+                by_goal[goal].append({entry.key: entry.rank for entry in found.table(metric, shared).entries})
+    judged = [{metric: found.table(metric) for metric in JUDGED} for found in cells]
+    made: list[Overall] = []
+    for key in sorted({key for found in cells for key in found.keys}):
+        ranks = {goal: float(np.mean([r[key] for r in by_goal[goal]])) if key in shared and by_goal[goal] else np.nan for goal in GOALS}
+        places = [at for at, found in enumerate(cells) if key in found.keys]
+        groups = [(_group(judged[at][JUDGED[0]], key), _group(judged[at][JUDGED[1]], key)) for at in places]
+        speed = [cells[at].mean(key, "rte") for at in places]
+        made.append(Overall(*key, ranks, groups.count(("G1", "G1")), len(places), sum(not rte > 1 for rte in speed),
+                            ranking.consistently_good(groups, speed)))
+    return made
+
+
+def scored(rows: Sequence[Overall], weights: Mapping[str, float]) -> list[tuple[Overall, float]]:
+    """Rows with their overall score, best first: the weighted mean of average ranks, over goals that were measured; NaN for rows without ranks.
+
+    Raises: BadInput unless weights are at least 0 and one of them is above it.
+    """
+    goals = [goal for goal in GOALS if any(np.isfinite(row.ranks[goal]) for row in rows)]
+    if not goals:
+        return [(row, np.nan) for row in rows]
+    score = ranking.overall_score(np.array([[row.ranks[goal] for row in rows] for goal in goals]), [weights[goal] for goal in goals])
+    return sorted(zip(rows, score.tolist(), strict=True), key=lambda pair: (np.isnan(pair[1]), pair[1], pair[0].key))
+
+
+def compared(cells: Sequence[Cell], metric: str) -> Comparison:
+    """Average ranks of the means over cells, and how far apart they must be."""
+    keys = common(cells)
+    fitting = [found for found in cells if found.has(metric, keys)]
+    loss = np.array([[np.nan if key in found.failed else _loss(metric)(found.mean(key, metric)) for key in keys] for found in fitting])
+    reason = ranking.too_few(len(keys), len(fitting))
+    return Comparison(metric, tuple(keys), len(fitting), None if reason else ranking.across(loss), reason)
+
+
+# ---- one cell, one metric
+
+
+def _by_seeds(found: Cell, metric: str, keys: Sequence[Key]) -> Table:
+    """Paired by seed."""
+    turned = _loss(metric)
+    values = np.array([found.values[key][metric] if key in found.values else np.full(len(found.seeds), np.nan) for key in keys])
+    values = values.reshape(len(keys), len(found.seeds))
+    loss, failed = turned(values), np.array([key in found.failed for key in keys], np.bool_)
+    null, original, note = _null(found, metric)
+    ranks = ranking.seed_ranks(loss, failed)
+    groups = ranking.grouped(loss, null, original, failed) if null else None
+    fine = int((np.isfinite(loss).all(1) & ~failed).sum())
+    if not note and fine > 1 and not ranking.can_tell(len(found.seeds), fine - 1):
+        note = f"With {len(found.seeds)} seeds and {fine} methods no two can be told apart, however different: they share one rank."
+    if groups and not ranking.can_tell(len(found.seeds), fine, one_sided=True):
+        note += " No test can reject either: G1 says only that the mean is within the noise."
+    entries: list[Entry] = []
+    for at, key in enumerate(keys):
+        there = values[at][np.isfinite(values[at])]
+        mean = float(there.mean()) if there.size else np.nan
+        lo, hi = interval(mean, float(there.std(ddof=1)) if there.size > 1 else np.nan, there.size)
+        entry = Entry(*key, mean, lo, hi, values=tuple(values[at].tolist()), rank=float(ranks.rank[at]), rank_lo=float(ranks.rank_lo[at]),
+                      rank_hi=float(ranks.rank_hi[at]), tied=bool(ranks.tied[at]), group="F" if failed[at] else None, why=found.failed.get(key, ""))
+        if groups:
+            entry = replace(entry, group=groups.group[at], p=float(groups.p[at]), above=float(groups.above[at]),
+                            above_lo=float(groups.above_lo[at]), above_hi=float(groups.above_hi[at]))
+        entries.append(entry)
+    sign = -1 if BEST[metric] == 1 else 1
+    floor, limit = (BEST[metric] + sign * null.floor, BEST[metric] + sign * null.limit) if null else (np.nan, np.nan)
+    return Table(metric, _ordered(entries, turned), len(found.seeds), float(floor), float(limit), note)
+
+
+def _by_intervals(found: Cell, metric: str, keys: Sequence[Key]) -> Table:
+    """Attacks and run time: one estimate a method, with an interval."""
+    turned = _loss(metric)
+    spans = [_span(found, key, metric) for key in keys]
+    losses = np.array([_loss_span(metric, span) for span in spans]).reshape(len(keys), 3)
+    losses[[key in found.failed for key in keys]] = np.nan
+    ranks = ranking.interval_ranks(losses)
+    groups: list[str | None] = ["F" if np.isnan(row[1]) else None for row in losses]
+    floor, limit, note = np.nan, np.nan, ""
+    if metric in _BY_INTERVAL:
+        retrained, original = (_loss_span(metric, _span(found, (name, "corrected"), metric)) for name in REFERENCES)
+        if np.isfinite([retrained[1], original[1]]).all():
+            groups = [*ranking.interval_groups(losses, retrained, float(original[1]))]
+            floor, limit = (BEST[metric] + retrained[1], BEST[metric] + retrained[2])
+        else:
+            note = "No groups: the retrained or the original models have no such number here."
+    entries = [Entry(*key, float(spans[at][1]), float(spans[at][0]), float(spans[at][2]), rank=float(ranks.rank[at]), tied=bool(ranks.tied[at]),
+                     group=groups[at], why=found.failed.get(key, "")) for at, key in enumerate(keys)]
+    return Table(metric, _ordered(entries, turned), 0, float(floor), float(limit), note)
+
+
+def _null(found: Cell, metric: str) -> tuple[ranking.Null | None, float, str]:
+    """Noise of retraining and mean loss of the originals; or why there are no groups, empty where the metric has none."""
+    if metric not in (*_BY_OWN_NOISE, "retention_deviation"):
+        return None, np.nan, ""
+    retrained, original = (found.values.get((name, "corrected"), {}) for name in REFERENCES)
+    if len(found.seeds) < 2:
+        return None, np.nan, "No groups and no intervals: they need two or more seeds."
+    accuracy = np.array([retrained[f"{split}_accuracy"] for split in ("retain", "forget", "test")])
+    own = _loss(metric)(retrained[metric])
+    noise = ranking.deviations(accuracy) if metric == "retention_deviation" else own
+    away = _loss(metric)(original[metric]) if original else np.array([np.nan])
+    if not (np.isfinite(noise).all() and np.isfinite(away).all()):
+        return None, np.nan, "No groups: the retrained or the original models lack this number at some seed."
+    return ranking.deviation_null(accuracy) if metric == "retention_deviation" else ranking.own_null(own), float(away.mean()), ""
+
+
+def _loss(metric: str) -> Callable[[Any], Any]:
+    """From a metric to what is better the smaller it is."""
+    best = BEST[metric]
+    return (lambda value: -value) if np.isinf(best) else (lambda value: np.abs(value - best))
+
+
+def _loss_span(metric: str, span: Floats) -> Floats:
+    """(best case, mean, worst case) as losses, of an interval (low, mean, high); the mean alone where it has no ends."""
+    low, mean, high = (span[1] if np.isnan(end) else end for end in span)
+    ends = sorted(float(_loss(metric)(end)) for end in (low, high))
+    return np.array([0.0 if low < BEST[metric] < high else ends[0], float(_loss(metric)(mean)), ends[1]])
+
+
+def _span(found: Cell, key: Key, metric: str) -> Floats:
+    row = found.means.get(key, {})
+    return np.array([float(row.get(f"{metric}{end}", np.nan)) for end in ("_lo", "", "_hi")])
+
+
+def _ordered(entries: list[Entry], turned: Callable[[Any], Any]) -> tuple[Entry, ...]:
+    return tuple(sorted(entries, key=lambda entry: (entry.rank, entry.group == "F", np.nan_to_num(turned(entry.mean), nan=np.inf), entry.key)))
+
+
+def _group(table: Table, key: Key) -> str | None:
+    entry = table.of(key)
+    return entry.group if entry else None
+
+
+def _failures(failures: pd.DataFrame, variant: str | None) -> dict[Key, str]:
+    """Why, per entry: the first of its seeds that failed."""
+    found: dict[Key, str] = {}
+    for row in _rows(failures):
+        if row["role"] == "seeds" and row["kind"] == "unlearned" and variant in (None, row["variant"]):
+            found.setdefault((str(row["method"]), str(row["variant"])), f"seed {int(row['seed'])} {row['status']}: {row['error']}")
+    return found
+
+
+def _varies(seeds: pd.DataFrame) -> str:
+    """What differs between seeds. Only where split and forget set do too, an interval speaks of more than the initialisation."""
+    fixed = [word for word, column in (("split", "split"), ("forget set", "forget")) if seeds[column].nunique(dropna=False) < 2]
+    if not fixed:
+        return "split, forget set and initialisation"
+    return f"initialisation only: weights and data order vary, {' and '.join(fixed)} {'do' if len(fixed) > 1 else 'does'} not"
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
