@@ -42,11 +42,20 @@ def methods_page(made: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     for m in methods:
         parts += [f"## {m['name']}", f"**{m['label']}**, version {m['version']}. {facts(m)}", m["doc"]]
         if m["params"]:
-            parts.append(table(("parameter", "type", "default", "allowed", "worth trying", "meaning"), [parameter(p) for p in m["params"]]))
+            parts.append(parameters(m["params"]))
+        for variant, other in m.get("others", {}).items():
+            parts.append(f"Variant `{variant}`, version {other['version']}: {other['doc'].split(chr(10) * 2)[0]}")
+            if other["params"] != m["params"]:
+                parts.append(parameters(other["params"]))
     for title, kind in (("Datasets", "datasets"), ("Models", "models"), ("Attacks", "attacks"), ("Scenarios", "scenarios")):
         rows = [(f"`{row['name']}`", row["label"], row["doc"] + cited(row)) for row in made[kind]]
         parts += [f"## {title}", table(("name", "label", "what it is"), rows)]
     return "\n\n".join(parts) + "\n"
+
+
+def parameters(params: Sequence[Mapping[str, Any]]) -> str:
+    """The table of a method's hyper-parameters."""
+    return table(("parameter", "type", "default", "allowed", "worth trying", "meaning"), [parameter(p) for p in params])
 
 
 def facts(m: Mapping[str, Any]) -> str:

@@ -88,6 +88,8 @@ def _ask(view: page.View, choice: filters.Choice, results: Rows,
     variant = variants[0]
     if len(variants) > 1:
         variant = st.segmented_control("Variant", variants, default=variant, required=True) or variant
+    if variant in method.get("others", {}):
+        method = {**method, **method["others"][variant], "name": f"{name}/{variant}"}  # its own parameters, and widgets of its own
     st.caption((method["doc"] or "").partition("\n")[0])
     where = f"{choice.dataset}/{choice.model}"
     theirs, usual = setting.of_study(results, name, variant), setting.defaults(method)

@@ -190,7 +190,8 @@ def _how(cell: Cell) -> None:
 - **G1, within retraining noise**: the mean is at most the 95th percentile of what retraining shows, and a paired one-sided test over seeds (Holm over
   methods) does not find it worse. For Retention Deviation the noise is that of retrained models held against each other, in random pairings in which
   nobody meets itself; for Indiscernibility it is the retrained models' own values. Those pairs differ in initial weights, while a method and its
-  retrained model share them: so the band is conservative.
+  retrained model share them, which makes the band wide; where sharing them makes no difference it is a little narrow, and another set of retrained
+  models would be within it about three times out of four.
 - **G2, close**: not G1, but at most half as far from retraining as the original. **G3, far**: the rest. **F, failed**: a seed without numbers,
   or less than half of retraining's test accuracy. The groups are this project's own; the study names such groups and publishes no rule.
 - **Tests** are exact: all sign flips up to 12 seeds, Wilcoxon's signed ranks beyond. With {len(cell.seeds)} seeds a difference that is not found may
