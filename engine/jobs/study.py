@@ -194,7 +194,8 @@ class _Reader:
         model = self._named(body, "model", "model", lambda name: registry.pick(name, ARCHITECTURES, "model", "models").name)
         recipe = self._recipe(body.get("recipe"), dataset, model)
         fused = model is None or ARCHITECTURES[model].fused is not None
-        numerics = {"seeds": self._numeric(seeds, "seeds", device, exact, "exact"), "u_lira": self._numeric(u_lira, "u_lira", device, exact, "fast" if fused else "exact")}
+        numerics = {"seeds": self._numeric(seeds, "seeds", device, exact, "exact"),
+                    "u_lira": self._numeric(u_lira, "u_lira", device, exact, "fast" if fused else "exact")}
         if not fused and any(n.mode == "fast" for n in numerics.values()):
             self.faults.append(f"mode: got fast, but {model} has no fused form; leave it out or set exact")
         sought = self._methods(body.get("methods"), str(how["kind"]), recipe.epochs if recipe else 1)
