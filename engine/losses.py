@@ -21,3 +21,11 @@ def kl(target: Float[Tensor, "r b k"], logits: Float[Tensor, "r b k"], temperatu
     heat = torch.as_tensor(temperature, dtype=logits.dtype, device=logits.device).view(-1, 1, 1)
     ours, theirs = F.log_softmax(logits / heat, -1), F.log_softmax(target.detach() / heat, -1)
     return (theirs.exp() * (theirs - ours)).sum(-1).mean(1)
+
+
+def contrast(logits: Float[Tensor, "r b k"], others: Float[Tensor, "r n k"], temperature: Float[Tensor, " r"] | float = 1.0) -> Float[Tensor, " r"]:
+    """Mean over all pairs of -log softmax over n of (logits . others) / T, in nats; at least log n, reached where every example
+    has the same dot product with each of the others. No gradient flows to `others`."""
+    heat = torch.as_tensor(temperature, dtype=logits.dtype, device=logits.device).view(-1, 1, 1)
+    likeness = torch.stack([ours @ theirs.T for ours, theirs in zip(logits, others.detach(), strict=True)])  # bmm's bits depend on r
+    return -F.log_softmax(likeness / heat, -1).mean(-1).mean(-1)
