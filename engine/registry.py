@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -109,8 +110,7 @@ def key_of(name: str, variant: str = "corrected") -> str:
 def load() -> dict[str, Method]:
     """All methods and variants by key, in alphabetical order. Raises: BadInput for a plug-in that cannot be loaded."""
     load_own()
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        entry.load()
+    _load_installed()
     if folder := os.environ.get(PLUGINS):
         _load_folder(Path(folder))
     return dict(sorted(_methods.items()))
@@ -118,10 +118,21 @@ def load() -> dict[str, Method]:
 
 def load_own() -> list[Method]:
     """The methods of this repository."""
+    _import_own()
+    return [m for m in _methods.values() if not m.plugin]
+
+
+@cache
+def _import_own() -> None:
     for package in map(importlib.import_module, _PACKAGES):
         for found in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{package.__name__}.{found.name}")
-    return [m for m in _methods.values() if not m.plugin]
+
+
+@cache  # finding entry points reads the metadata of everything installed
+def _load_installed() -> None:
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        entry.load()
 
 
 def _load_folder(folder: Path) -> None:

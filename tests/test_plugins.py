@@ -99,5 +99,7 @@ def test_an_installed_package_offers_methods_by_an_entry_point(folder: Path, mon
     monkeypatch.syspath_prepend(str(path.parent))
     entry = EntryPoint(name="packaged", value="packaged", group=registry.ENTRY_POINTS)
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [entry] if group == registry.ENTRY_POINTS else [])
+    registry._load_installed.cache_clear()
     assert registry.load()["packaged"].plugin
+    registry._load_installed.cache_clear()
     del sys.modules["packaged"]
