@@ -78,10 +78,11 @@ def draw(page: str, studies: Rows, catalogue: Mapping[str, Any], looks: Mapping[
     everything: offer all datasets and models, not only those that have results, and no choice of methods.
     """
     choice = current(page)
+    weighty = sorted(studies, key=lambda row: -(row["done"] or 0))  # where most is known comes first; of one place the newest study
     with st.sidebar.container(key="filters"):
-        there = [row["dataset"] for row in studies if row["dataset"]]
+        there = [row["dataset"] for row in weighty if row["dataset"]]
         dataset = _select(page, "dataset", "Dataset", _offered(there, catalogue["datasets"], everything), catalogue["datasets"], choice)
-        there = [row["model"] for row in studies if row["dataset"] == dataset and row["model"]]
+        there = [row["model"] for row in weighty if row["dataset"] == dataset and row["model"]]
         model = _select(page, "model", "Model", _offered(there, catalogue["models"], everything), catalogue["models"], choice)
         fitting = [row for row in studies if row["dataset"] == dataset and row["model"] == model]
         study = _study(page, fitting, choice)
