@@ -351,7 +351,9 @@ def _verify(asked: argparse.Namespace) -> tuple[Any, str]:
     if asked.cells < 1:
         raise BadInput(f"--cells: got {asked.cells}, must be 1 or more")
     document = verify(asked.cells)
-    return document, f"{document['checked']} checked, {document['equal']} equal" + "".join(f"\n  {d}" for d in document["different"])
+    lines = [f"{document['checked']} checked, {document['equal']} equal", *(f"  {d}" for d in document["different"]),
+             *(f"  passed over, as its data is not at hand: {why}" for why in document["without_data"].values())]
+    return document, "\n".join(lines)
 
 
 def _pack(asked: argparse.Namespace) -> tuple[Any, str]:

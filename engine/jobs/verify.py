@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from engine.data.catalogue import loaded
+from engine.errors import DataError
 from engine.jobs import home, provenance
 from engine.jobs.cells import Cell
 from engine.jobs.compute import Context, compute
@@ -19,7 +21,7 @@ def verify(cells: int) -> dict[str, Any]:
 
     On the exact path equality is promised for one torch build, processor type and thread count; on the fast path for the same
     R and slot too, whatever the neighbours, so the other slots are filled with the same cell. A different result names what
-    differs in the set-up, if anything does. Runs whose original model is not at hand are passed over.
+    differs in the set-up, if anything does. Runs whose original model or data is not at hand are passed over; of data it is told.
     """
     known = home.Known.here()
     db = reader.open_results(home.shipped_file(), known.home)
@@ -27,12 +29,20 @@ def verify(cells: int) -> dict[str, Any]:
                       "AND kind IN ('original', 'retrained', 'unlearned') AND cell IS NOT NULL ORDER BY run_id").fetchall()
     random.Random(len(rows)).shuffle(rows)
     equal, different = 0, []
+    lacking: dict[str, str] = {}  # dataset -> why it cannot be had
     for run_id, content, replicas, slot, threads, machine, versions in rows:
         if equal + len(different) == cells:
             break
         cell = Cell.from_content(json.loads(content))
+        if cell.data.dataset in lacking:
+            continue
         if cell.run_id != run_id or (cell.kind == "unlearned" and not known.has_weights(cell.original)):
             continue  # written by other versions of a method or recipe, or nothing to start from
+        try:
+            loaded(cell.data.dataset)
+        except DataError as error:
+            lacking[cell.data.dataset] = str(error)
+            continue
         stored = dict(db.execute("SELECT name, value FROM metrics WHERE run_id = ?", [run_id]).fetchall())
         again = _again(cell, known, replicas if cell.numeric.mode == "fast" else 1, slot if cell.numeric.mode == "fast" else 0, threads)
         off = {name: [value, again.get(name)] for name, value in stored.items() if again.get(name) != value}
@@ -42,7 +52,7 @@ def verify(cells: int) -> dict[str, Any]:
         setup = [f"{what}: {then} then, {now} now" for what, then, now in (("machine", machine, provenance.machine(cell.numeric.device)),
                                                                          ("versions", versions, provenance.versions())) if then != now]
         different.append({"run_id": run_id, "method": cell.method, "mode": cell.numeric.mode, "metrics": off, "set-up": setup or "the same"})
-    return {"checked": equal + len(different), "equal": equal, "different": different}
+    return {"checked": equal + len(different), "equal": equal, "different": different, "without_data": lacking}
 
 
 def _again(cell: Cell, known: home.Known, replicas: int, slot: int, threads: int) -> dict[str, float]:
