@@ -136,7 +136,7 @@ def _about(view: page.View, row: Row, study: str) -> str:
         source = "" if known["source"] == "reference" else f" Source: {known['source']}{', ' + known['paper'] if known.get('paper') else ''}."
         lines.append(known["doc"].splitlines()[0] + source)
     if row["params"] and row["params"] != "{}":
-        trials = store.rows(queries.trials, study=study, method=row["method"])
+        trials = store.rows(queries.trials, study=study, method=row["method"], variant=row["variant"])
         origin = f", the best of {formats.counted(len(trials), 'trial')} on splits that are never attacked" if trials else ""
         lines.append(f"Setting: {formats.settings(row['params'])}{origin}.")
     if not pd.isna(row["balanced_accuracy"]):

@@ -119,7 +119,7 @@ def other_runs(db: DuckDBPyConnection, *, study: str, method: str, variant: str)
         ORDER BY kind, started""", {"study": study, "method": method, "variant": variant})
 
 
-def trials(db: DuckDBPyConnection, *, study: str, method: str) -> pd.DataFrame:
+def trials(db: DuckDBPyConnection, *, study: str, method: str, variant: str = "corrected") -> pd.DataFrame:
     """The search that chose a method's setting: one row a trial, best first.
 
     trial int | params JSON | score float, smaller is better | status str | chosen bool | run_id str
@@ -127,7 +127,8 @@ def trials(db: DuckDBPyConnection, *, study: str, method: str) -> pd.DataFrame:
     return _ask(db, f"""
         WITH {_MEMBERS}
         SELECT t.trial, t.params, t.score, t.status, t.chosen, t.run_id FROM trials t JOIN mine ON mine.run_id = t.run_id
-        WHERE mine.method = $method ORDER BY t.score NULLS LAST, t.trial""", {"study": study, "method": method})
+        WHERE mine.method = $method AND mine.variant = $variant ORDER BY t.score NULLS LAST, t.trial""",
+                {"study": study, "method": method, "variant": variant})
 
 
 def calibration(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:

@@ -41,7 +41,11 @@ class MaskedSmallGradientsParams(Params):
 @method("msg", label="MSG", family="reset", source="code", paper="arXiv:2410.01276", reads={"retain", "forget"}, version=1, params=MaskedSmallGradientsParams)
 def msg(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
     student = stack.copy().train()
-    gradient = contrast_gradient(student, data, params.batch, run.rng)
+    return reborn(student, contrast_gradient(student, data, params.batch, run.rng), data, params, run)
+
+
+def reborn(student: Stack, gradient: dict[str, Tensor], data: Splits, params: PerReplica, run: Run) -> Stack:
+    """Redraw the convolution weights of smallest |gradient|, then fine-tune, in place; gradient: by convolution name, [R, ...]."""
     scale: dict[str, Tensor] = {}
     for name, weight in student.tensors("conv").items():
         flat = gradient[name].abs().flatten(1)

@@ -11,12 +11,10 @@ from torch import Tensor
 
 from engine.data.loader import Splits
 from engine.losses import ce
-from engine.models.parts import kaiming_normal_fan_out, redraw, smallest
 from engine.models.stack import Stack
 from engine.registry import method
 from engine.runtime import PerReplica, Rng, Run
-from engine.train import descend
-from engine.unlearn.msg import KEPT_SCALE, MaskedSmallGradientsParams, triangle
+from engine.unlearn.msg import MaskedSmallGradientsParams, reborn
 
 RETAIN_BATCH = 64
 
@@ -25,14 +23,7 @@ RETAIN_BATCH = 64
         params=MaskedSmallGradientsParams, variant="official")
 def msg(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
     student = stack.copy().train()
-    gradient = contrast_gradient(student, data, params.batch, run.rng)
-    scale: dict[str, Tensor] = {}
-    for name, weight in student.tensors("conv").items():
-        flat = gradient[name].abs().flatten(1)
-        mask = smallest(flat, torch.round(params.ratio * flat.shape[1]).long()).view_as(weight)
-        redraw(weight, mask, kaiming_normal_fan_out, run.rng.generators)
-        scale[name] = torch.where(mask, 1.0, KEPT_SCALE).to(weight.dtype)
-    return descend(student, data, "retain", params, run, schedule=triangle, grad_scale=scale)
+    return reborn(student, contrast_gradient(student, data, params.batch, run.rng), data, params, run)
 
 
 def contrast_gradient(student: Stack, data: Splits, batch: int, rng: Rng) -> dict[str, Tensor]:
