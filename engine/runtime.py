@@ -2,11 +2,11 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from engine.models.stack import Stack
@@ -62,14 +62,16 @@ def is_shared(name: str, kind: type) -> bool:
 
 
 Report = Callable[[int, dict[str, Float[Tensor, " r"]]], None]
+Selected = Callable[[Mapping[str, Bool[Tensor, "r ..."]]], None]
 
 
 class Run:
-    """One execution over a stack. `report(epoch, means)` hears the mean of everything logged, once an epoch."""
+    """One execution over a stack. `report(epoch, means)` hears the mean of everything logged, once an epoch; `selected(mask)` hears of
+    the weights that a method chose, by parameter name, whenever it chooses."""
 
-    def __init__(self, rng: Rng, report: Report | None = None) -> None:
+    def __init__(self, rng: Rng, report: Report | None = None, selected: Selected | None = None) -> None:
         self.rng = rng
-        self._report = report
+        self._report, self._selected = report, selected
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
         self._stack: Stack | None = None  # whose gate tells who takes part
@@ -100,6 +102,11 @@ class Run:
             value = value if active is None else torch.where(active, value, 0.0)
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts[name] + seen if name in self._counts else seen
+
+    def selected(self, mask: Mapping[str, Bool[Tensor, "r ..."]]) -> None:
+        """Tell which weights the method chose: a mask by parameter name. Nothing is computed where nobody listens, as in a timing."""
+        if self._selected is not None:
+            self._selected(mask)
 
     def _flush(self, epoch: int) -> None:
         """Report the means: NaN for a replica that logged nothing."""

@@ -91,7 +91,7 @@ def world_of(cell: Cell, pool: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     """1: in this model's forget request (of an original: trained on); 0: never seen; -1: neither. In the order of the pool."""
     assert cell.data.split is not None
     train, heldout = half(pool, cell.data.split)
-    mine = train if cell.data.forget is None else forget_part(train, cell.data.split, cell.data.forget)[1]
+    mine = train if cell.data.forget is None else forget_part(train, cell.data.split, cell.data.forget, cell.data.forget_share)[1]
     world = np.full(len(pool), -1, np.int8)
     world[np.searchsorted(pool, mine)] = 1
     world[np.searchsorted(pool, heldout)] = 0

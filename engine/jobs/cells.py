@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from engine.data.splits import DataSpec
+from engine.data.splits import FORGET_SHARE, DataSpec
 from engine.store.records import identity
 
 ENGINE_VERSION = 2  # raise when the numbers of training, batching, augmentation or evaluation change
@@ -59,6 +59,8 @@ class Cell:
     def content(self) -> dict[str, Any]:
         """The declared inputs, as plain values; of an unlearned model also the identity of the model it starts from."""
         made: dict[str, Any] = {"kind": self.kind, **asdict(self), "recipe": dict(self.recipe), "params": dict(self.params), "versions": dict(self.versions)}
+        if self.data.forget_share == FORGET_SHARE:  # so that cells keep the identity that they had before shares could be chosen
+            del made["data"]["forget_share"]
         if self.kind == "unlearned":
             made["parent"] = self.original.run_id
         return made
@@ -69,8 +71,8 @@ class Cell:
 
     @cached_property
     def original(self) -> "Cell":
-        """The model that unlearning starts from. In U-LiRA one serves all forget sets of its split."""
-        data = self.data if self.data.protocol == "seeds" else replace(self.data, forget=None)
+        """The model that unlearning starts from. In U-LiRA one serves all forget sets of its split, of whatever share."""
+        data = self.data if self.data.protocol == "seeds" else replace(self.data, forget=None, forget_share=FORGET_SHARE)
         return replace(self, data=data, method="original", params=(), variant="corrected", versions=_without_method(self.versions))
 
     @cached_property

@@ -6,7 +6,7 @@ Nothing here knows about queues, databases or other processes. It needs torch an
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from engine.jobs import provenance
 from engine.jobs.cells import Cell
 from engine.jobs.measure import Metrics, seeds_metrics, u_lira_metrics
 from engine.models import catalogue as models
+from engine.models.live import LiveShare, live
 from engine.models.stack import PRECISIONS, Stack
 from engine.runtime import PerReplica, Rng, Run, seed_of
 from engine.store import records
@@ -64,12 +65,32 @@ def compute(cells: Sequence[Cell], context: Context) -> list[records.Record]:
         if context.heard is not None:
             context.heard(epoch, means)
 
-    made = execute(cells, stack, data, Run(Rng([seed_of("order", c.run_id) for c in cells]), heard))
+    selected = _Selected(cells)
+    made = execute(cells, stack, data, Run(Rng([seed_of("order", c.run_id) for c in cells]), heard, selected))
     images = [(int(f), int(b)) for f, b in zip(made.forward_images, made.backward_images, strict=True)]
     measured, scores = _measure(cells, made, data, context)
+    measured = [m and {**m, **selected.metrics(r)} for r, m in enumerate(measured)]
     wall = time.perf_counter() - clock
     return [_publish(cell, r, made, context, curves, measured[r], None if scores is None else scores[r], images[r], started, wall)
             for r, cell in enumerate(cells)]
+
+
+class _Selected:
+    """Listens to what a method selects. The live weights of the architecture are found only when it first does."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self._cells = cells
+        self._counted: LiveShare | None = None
+
+    def __call__(self, mask: Mapping[str, Tensor]) -> None:
+        if self._counted is None:
+            info = dataset_info(self._cells[0].data.dataset)
+            alive = live(models.get(self._cells[0].model), channels=info.channels, classes=info.classes, side=info.side)
+            self._counted = LiveShare(alive, len(self._cells))
+        self._counted(mask)
+
+    def metrics(self, r: int) -> Metrics:
+        return {} if self._counted is None else {"live_share": float(self._counted.share[r])}
 
 
 def starting_stack(cells: Sequence[Cell], data: Splits, context: Context) -> Stack:

@@ -30,7 +30,7 @@ class Task:
 def stack_key(cell: Cell) -> tuple[Any, ...]:
     """Cells with the same key have the same shapes throughout and may share a stack."""
     shared = tuple((n, v) for n, v in cell.params if is_shared(n, type(v)))
-    data = (cell.data.dataset, cell.data.protocol in ("u_lira", "tuning"), cell.data.pool, cell.data.forget is None)
+    data = (cell.data.dataset, cell.data.protocol in ("u_lira", "tuning"), cell.data.pool, cell.data.forget is None, cell.data.forget_share)
     return (cell.method, cell.variant, *data, cell.data.protocol, cell.model, cell.recipe, cell.numeric, shared)
 
 

@@ -78,9 +78,10 @@ def ask(method: str, dataset: str, model: str, seed: int, *, variant: str = "cor
         raise BadInput(*faults)
     dataset = info.name  # of a folder, the same from wherever it is named
     stored = study_of(dataset, model)
-    recipe, pool = (stored.recipe, stored.pool) if stored else (recipe_for(dataset, model), None)
+    recipe = stored.recipe if stored else recipe_for(dataset, model)
+    data = stored.data("seeds", seed) if stored else DataSpec(dataset, "seeds", forget=0)
     key = method if known is None else known.key
-    cell = make_cell(DataSpec(dataset, "seeds", pool, None, 0), model, key, seed=seed, recipe=recipe, params=params, numeric=Numeric(device=device))
+    cell = make_cell(data, model, key, seed=seed, recipe=recipe, params=params, numeric=Numeric(device=device))
     shadows, why = _shadows(cell, stored)
     return Asked(cell, stored, shadows, why)
 

@@ -11,7 +11,7 @@ import yaml
 from engine import registry
 from engine.data.catalogue import canonical
 from engine.data.catalogue import get as dataset_info
-from engine.data.splits import FORGET_PARTS, DataSpec
+from engine.data.splits import FORGET_SHARE, DataSpec, forget_sets
 from engine.errors import BadInput
 from engine.jobs.cells import ENGINE_VERSION, REFERENCES, Cell, Numeric, pairs
 from engine.models.catalogue import ARCHITECTURES
@@ -31,6 +31,7 @@ _SEARCHES: dict[str, dict[str, tuple[int, int, int]]] = {
     "deep_unlearn": {"trials": (100, 1, 10_000), "seeds": (3, 1, 100)},
 }
 _VERSIONS = {"grid": grid.VERSION, "racing": racing.VERSION, "deep_unlearn": deep_unlearn.VERSION}
+_VARY = ("weights", "split")
 _MODES, _PRECISIONS, _DEVICES = ("exact", "fast"), ("fp32", "bf16", "fp64"), ("cpu", "cuda")
 
 
@@ -51,7 +52,8 @@ class Sought:
 class Study:
     """sought: method -> its settings. A variant is written `name/variant`. how: kind of the search and its numbers.
 
-    seeds: how many (0 leaves the protocol out); splits, forget_sets: of U-LiRA.
+    seeds: how many (0 leaves the protocol out); splits, forget_sets: of U-LiRA. forget_share: of what is trained on, in one forget set.
+    varied: each seed has a split and forget set of its own, not only initial weights and data order.
     """
 
     name: str
@@ -59,9 +61,11 @@ class Study:
     content: str
     dataset: str
     pool: int | None
+    forget_share: float
     model: str
     recipe: Recipe
     seeds: int
+    varied: bool
     splits: int
     forget_sets: int
     repeats: int
@@ -73,8 +77,13 @@ class Study:
 
     def cell(self, protocol: str, method: str, *, seed: int, split: int | None = None, forget: int | None = 0,
              params: Mapping[str, Any] | None = None) -> Cell:
-        return make_cell(DataSpec(self.dataset, protocol, self.pool, split, forget), self.model, method, seed=seed, recipe=self.recipe,
-                         params=params, numeric=self.numerics[protocol])
+        return make_cell(self.data(protocol, seed, split, forget), self.model, method, seed=seed, recipe=self.recipe, params=params,
+                         numeric=self.numerics[protocol])
+
+    def data(self, protocol: str, seed: int, split: int | None = None, forget: int | None = 0) -> DataSpec:
+        """Which examples play which part in a cell of this study."""
+        share = FORGET_SHARE if forget is None else self.forget_share
+        return DataSpec(self.dataset, protocol, self.pool, seed if protocol == "seeds" and self.varied else split, forget, share)
 
     def searches(self) -> dict[str, Search]:
         """A search for each method that has something to be searched."""
@@ -183,8 +192,8 @@ class _Reader:
 
     def study(self, body: dict[str, Any], text: str, exact: bool) -> Study:
         self._known(body, _TOP, "")
-        data = self._section(body, "data", {"dataset", "pool"})
-        seeds = self._section(body, "seeds", {"count", "mode", "precision"})
+        data = self._section(body, "data", {"dataset", "pool", "forget_share"})
+        seeds = self._section(body, "seeds", {"count", "vary", "mode", "precision"})
         u_lira = self._section(body, "u_lira", {"splits", "forget_sets", "mode", "precision"})
         timing = self._section(body, "timing", {"repeats"})
         how = self._search(body)
@@ -199,21 +208,23 @@ class _Reader:
         if not fused and any(n.mode == "fast" for n in numerics.values()):
             self.faults.append(f"mode: got fast, but {model} has no fused form; leave it out or set exact")
         sought = self._methods(body.get("methods"), str(how["kind"]), recipe.epochs if recipe else 1)
+        share = self._share(data)
         made = {
             "seeds": self._count(seeds, "seeds.count", "count", 0, 1000, 0),
             "splits": self._count(u_lira, "u_lira.splits", "splits", 0, TUNING_FIRST_SPLIT, 0),
-            "forget_sets": self._count(u_lira, "u_lira.forget_sets", "forget_sets", 1, FORGET_PARTS, FORGET_PARTS),
+            "forget_sets": self._count(u_lira, "u_lira.forget_sets", "forget_sets", 1, forget_sets(share), forget_sets(share)),
             "repeats": self._count(timing, "timing.repeats", "repeats", 0, 100, 0),
         }
         pool = self._count(data, "data.pool", "pool", 20, 10_000_000, 0) or None
+        vary = self._one_of(seeds, "seeds.vary", "vary", _VARY, "weights")
         name = body.get("name")
         if not (isinstance(name, str) and name.replace("_", "").replace("-", "").isalnum()):
             self.faults.append(f"name: got {name!r}, must be a word of letters, digits, _ and -")
         if self.faults:
             raise BadInput(*(f"{self.name}: {fault}" for fault in self.faults))
         assert isinstance(name, str) and dataset is not None and model is not None and recipe is not None
-        return Study(name, str(body.get("title", name)), text, dataset, pool, model, recipe, numerics=numerics | {"tuning": numerics["u_lira"]},
-                     how=how, sought=sought, **made)
+        return Study(name, str(body.get("title", name)), text, dataset, pool, share, model, recipe, varied=vary == "split",
+                     numerics=numerics | {"tuning": numerics["u_lira"]}, how=how, sought=sought, **made)
 
     def _search(self, body: dict[str, Any]) -> dict[str, Any]:
         """The kind of search and its numbers, complete."""
@@ -243,6 +254,13 @@ class _Reader:
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             self.faults.append(f"{where}: got {value!r}, must be int in [{low}, {high}]")
             return default
+        return value
+
+    def _share(self, data: Mapping[str, Any]) -> float:
+        value = data.get("forget_share", FORGET_SHARE)
+        if not isinstance(value, float) or not 0.001 <= value <= 0.5:
+            self.faults.append(f"data.forget_share: got {value!r}, must be float in [0.001, 0.5]")
+            return FORGET_SHARE
         return value
 
     def _one_of(self, given: Mapping[str, Any], where: str, key: str, allowed: tuple[str, ...], default: str) -> str:

@@ -40,11 +40,24 @@ def live(architecture: Architecture, *, channels: int, classes: int, side: int) 
     return found
 
 
-def live_share(mask: Mapping[str, Bool[Tensor, "r ..."]], live: Mapping[str, Bool[Tensor, "..."]]) -> Float[Tensor, " r"]:
-    """What share of the weights selected by `mask` is live, per replica, in [0, 1]; 0 where nothing is selected."""
-    selected = sum(m.flatten(1).sum(1) for m in mask.values())
-    alive = sum((m & live[name].to(m.device)).flatten(1).sum(1) for name, m in mask.items())
-    return alive / torch.as_tensor(selected).clamp(min=1)
+class LiveShare:
+    """What share of the weights that a method selects is live, per replica, over all its selections."""
+
+    def __init__(self, alive: Mapping[str, Bool[Tensor, "..."]], replicas: int) -> None:
+        self._alive = alive
+        self._counts = torch.zeros(2, replicas, dtype=torch.int64)  # selected, and live among them
+
+    def __call__(self, mask: Mapping[str, Bool[Tensor, "r ..."]]) -> None:
+        """Count one selection, by parameter name."""
+        for name, chosen in mask.items():
+            alive = chosen & self._alive[name].to(chosen.device)
+            self._counts += torch.stack([m.flatten(1).sum(1) for m in (chosen, alive)]).cpu()
+
+    @property
+    def share(self) -> Float[Tensor, " r"]:
+        """In [0, 1]; NaN where nothing was selected."""
+        selected, alive = self._counts.double()
+        return alive / selected
 
 
 def _derivatives(network: nn.Module, shape: tuple[int, int, int, int], signed: bool, generator: torch.Generator) -> dict[str, Tensor]:

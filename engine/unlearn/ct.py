@@ -9,6 +9,8 @@ SGD, cosine per epoch; batch-norm statistics move. Forget is never read.
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from engine.data.loader import Splits
 from engine.models.stack import Stack
@@ -29,7 +31,9 @@ class ConvolutionTransposeParams(Params):
 
 @method("ct", label="CT", family="finetune", source="code", paper="arXiv:2410.01276", reads={"retain"}, version=1, params=ConvolutionTransposeParams)
 def ct(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
-    return descend(transpose_kernels(stack.copy()).train(), data, "retain", params, run)
+    student = transpose_kernels(stack.copy()).train()
+    run.selected(moved_taps(student))
+    return descend(student, data, "retain", params, run)
 
 
 @torch.no_grad()
@@ -38,3 +42,8 @@ def transpose_kernels(stack: Stack) -> Stack:
     for weight in stack.tensors("conv").values():
         weight.copy_(weight.transpose(-1, -2).clone())
     return stack
+
+
+def moved_taps(stack: Stack) -> dict[str, Bool[Tensor, "r o i h w"]]:
+    """Mask of the convolution weights that a transposition moves: all but those on the diagonal of their kernel."""
+    return {name: ~torch.eye(*w.shape[-2:], dtype=torch.bool, device=w.device).expand(w.shape) for name, w in stack.tensors("conv").items()}

@@ -47,11 +47,13 @@ def msg(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
 def reborn(student: Stack, gradient: dict[str, Tensor], data: Splits, params: PerReplica, run: Run) -> Stack:
     """Redraw the convolution weights of smallest |gradient|, then fine-tune, in place; gradient: by convolution name, [R, ...]."""
     scale: dict[str, Tensor] = {}
+    redrawn: dict[str, Tensor] = {}
     for name, weight in student.tensors("conv").items():
         flat = gradient[name].abs().flatten(1)
         mask = smallest(flat, torch.round(params.ratio * flat.shape[1]).long()).view_as(weight)
         redraw(weight, mask, kaiming_normal_fan_out, run.rng.generators)
-        scale[name] = torch.where(mask, 1.0, KEPT_SCALE).to(weight.dtype)
+        scale[name], redrawn[name] = torch.where(mask, 1.0, KEPT_SCALE).to(weight.dtype), mask
+    run.selected(redrawn)
     return descend(student, data, "retain", params, run, schedule=triangle, grad_scale=scale)
 
 

@@ -45,7 +45,9 @@ class PruneMatchQuantiseParams(Params):
 def prmq(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
     student = stack.copy().train()
     teacher = student.teacher()
-    prune(student, smallest_weights(student, params.ratio), run.rng)
+    smallest = smallest_weights(student, params.ratio)
+    run.selected(smallest)
+    prune(student, smallest, run.rng)
     return quantise(match(student, teacher, data, params, run))
 
 

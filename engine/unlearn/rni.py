@@ -71,6 +71,8 @@ def inject(stack: Stack, data: Splits, params: PerReplica, run: Run, norms: Set[
         for name in others:
             add_noise(student.params[name], torch.where(noisy & (rank[name] < shaken), params.sigma, 0), noise)
         trained = trained_now(student, rank, fine)
+        drawing = (epoch < params.epochs) & ~fine
+        run.selected({name: trained[name] & drawing.view(-1, *[1] * (trained[name].dim() - 1)) for name in others})
         opt = SGD(student, lr=torch.where(fine, params.fine_lr, params.lr), momentum=torch.where(fine, params.fine_momentum, params.momentum),
                   weight_decay=torch.where(fine, params.fine_weight_decay, params.weight_decay), mask=trained)
         with training_only(student, trained):

@@ -40,7 +40,9 @@ class SaliencyParams(Params):
 def salun(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
     student, n = stack.copy(), data.size("forget")
     gradient = forget_gradient(student.eval(), data, params.batch, run.rng, lambda _, examples: examples / n)
-    return relabel(student.train(), data, params, run, mask=salient(gradient, params.ratio))
+    mask = salient(gradient, params.ratio)
+    run.selected(mask)
+    return relabel(student.train(), data, params, run, mask=mask)
 
 
 def forget_gradient(student: Stack, data: Splits, batch: int, rng: Rng, share: Callable[[int, int], float]) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from engine.data.splits import DataSpec, forget_part, half, held_out, indices, pool_of
+from engine.data.splits import DataSpec, forget_part, forget_sets, half, held_out, indices, pool_of
 from engine.errors import BadInput
 
 
@@ -44,6 +44,25 @@ def test_halves_are_the_studys_and_tenths_use_each_example_once() -> None:
     assert np.array_equal(np.sort(np.concatenate([f for _, f in forgotten])), np.sort(train))
     for retain, forget in forgotten:
         assert len(forget) == 75 and not set(retain) & set(forget) and set(retain) | set(forget) == set(train)
+
+
+@pytest.mark.parametrize(("share", "sets", "size"), [(0.05, 20, 37), (0.1, 10, 75), (0.3, 3, 225), (0.5, 2, 375)])
+def test_forget_sets_of_a_share_are_disjoint_and_of_its_size(share: float, sets: int, size: int) -> None:
+    train, _ = half(np.arange(1_500), 7)
+    assert forget_sets(share) == sets
+    forgotten = np.concatenate([forget_part(train, 7, j, share)[1] for j in range(sets)])
+    assert len(forgotten) == sets * size == len(set(forgotten)) and set(forgotten) <= set(train)
+    with pytest.raises(BadInput, match=f"must be from 0 to {sets - 1}"):
+        forget_part(train, 7, sets, share)
+    with pytest.raises(BadInput, match="which is none"):
+        forget_part(train[:1], 7, 0, share)
+
+
+def test_another_split_and_share_by_the_same_procedure() -> None:
+    found = indices(DataSpec("digits", "seeds", split=5, forget=0, forget_share=0.05), 1_500, 297)
+    train, val = train_test_split(np.arange(1_500), test_size=0.15, random_state=5)
+    retain, forget = train_test_split(train, test_size=0.05, random_state=5)
+    assert all(np.array_equal(found[name], part) for name, part in (("val", val), ("retain", retain), ("forget", forget)))
 
 
 def test_u_lira_indices_cover_the_pool() -> None:

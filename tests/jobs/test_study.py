@@ -12,10 +12,10 @@ from engine.jobs.cells import Cell
 ROOT = Path(__file__).resolve().parents[2]
 BAD = """
 name: "bad name!"
-data: {dataset: digitss, pool: 3, colour: red}
+data: {dataset: digitss, pool: 3, colour: red, forget_share: 2}
 model: cn
 recipe: {epochs: 0}
-seeds: {count: -1, mode: exactly}
+seeds: {count: -1, mode: exactly, vary: moon}
 u_lira: {splits: many}
 methods:
   ft: {set: {lr: 99, nonsense: 1}}
@@ -35,8 +35,8 @@ def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
         study.read(tmp_path / "bad.yaml")
     text = str(caught.value)
     for fault in ("name: got 'bad name!'", "data.colour: not known", "did you mean 'digits'?", "did you mean 'cnn'?", "data.pool: got 3",
-                  "seeds.count: got -1", "seeds.mode: got 'exactly'", "u_lira.splits: got 'many'", "ft.lr: got 99", "no parameter 'nonsense'",
-                  "did you mean 'ft'?", "extra: not known"):
+                  "data.forget_share: got 2", "seeds.vary: got 'moon'", "seeds.count: got -1", "seeds.mode: got 'exactly'", "u_lira.splits: got 'many'",
+                  "ft.lr: got 99", "no parameter 'nonsense'", "did you mean 'ft'?", "extra: not known"):
         assert fault in text, fault
 
 
@@ -47,6 +47,22 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path, content: str) -> None:
         study.read(tmp_path / "s.yaml")
     with pytest.raises(BadInput, match="cannot be read"):
         study.read(tmp_path / "none.yaml")
+
+
+def test_forget_share_and_varied_splits_reach_the_cells(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("""
+name: varied
+data: {dataset: digits, pool: 300, forget_share: 0.05}
+model: cnn
+seeds: {count: 2, vary: split}
+u_lira: {splits: 1}
+methods: {ft: {}}
+""")
+    made, = study.read(tmp_path / "s.yaml")
+    cells = [cell for _, cell in made.models({"ft": {}})]
+    assert {c.data.split for c in cells if c.data.protocol == "seeds" and c.seed == 1} == {1}
+    assert made.forget_sets == 20 and {c.data.forget_share for c in cells if c.data.forget is not None} == {0.05}
+    assert next(c for c in cells if c.data.forget is None).run_id == next(c.original for c in cells if c.key == "ft" and c.data.protocol == "u_lira").run_id
 
 
 def test_parts_replace_sections_and_all_their_faults_are_told_at_once(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.models.catalogue import get
-from engine.models.live import live, live_share
+from engine.models.live import LiveShare, live
 from engine.models.stack import Stack
 
 
@@ -98,8 +98,12 @@ def test_asking_draws_nothing_from_the_global_generator_and_is_remembered() -> N
     assert live(get("cnn"), channels=3, classes=7, side=32) is first
 
 
-def test_live_share_is_counted_per_replica_over_what_is_selected() -> None:
+def test_live_share_is_counted_per_replica_over_all_that_is_selected() -> None:
     alive = {"a": torch.tensor([True, False, False]), "b": torch.tensor([[True], [False]]), "c": torch.tensor([True])}
     mask = {"a": torch.tensor([[True, True, False], [False, True, True], [False, False, False]]),
             "b": torch.tensor([[[True], [False]], [[True], [False]], [[False], [False]]])}
-    torch.testing.assert_close(live_share(mask, alive), torch.tensor([2 / 3, 1 / 3, 0.0]))
+    counted = LiveShare(alive, 3)
+    counted(mask)
+    torch.testing.assert_close(counted.share, torch.tensor([2 / 3, 1 / 3, torch.nan], dtype=torch.float64), equal_nan=True)
+    counted({"a": torch.tensor([[True, False, False], [True, False, False], [False, True, False]])})
+    torch.testing.assert_close(counted.share, torch.tensor([3 / 4, 2 / 4, 0.0], dtype=torch.float64))

@@ -21,6 +21,7 @@ from engine.train import Recipe, train
 METHODS = list(registry.load().values())
 SPEC = DataSpec("digits", "seeds", pool=200, forget=0)
 DETERMINISTIC = {"iu/official"}  # draws nothing
+SELECTING = {"msg", "prmq", "salun", "ct", "rni"}
 every_method = pytest.mark.parametrize("m", METHODS, ids=attrgetter("key"))
 
 
@@ -112,6 +113,20 @@ def test_each_hyper_parameter_changes_the_result(m: Method) -> None:
             other = (value + low) / 2 if value else (value + high) / 2
         changed = unlearn(m, before, [0], [dataclasses.replace(base, **{name: other})])  # type: ignore[arg-type]
         assert not same(reference, changed), f"{m.name}.{name}: {value} and {other} give the same model"
+
+
+@every_method
+def test_methods_that_select_weights_tell_which(m: Method) -> None:
+    heard: list[dict[str, torch.Tensor]] = []
+    stack = toy_model(replicas=2)
+    data = Splits.of([SPEC] * 2).restricted(m.reads)
+    if m.key == "bt/official":
+        pytest.skip("takes no such images")
+    m.run(stack, data, PerReplica([quick(m, epochs=4)] * 2), Run(Rng([0, 1]), selected=lambda mask: heard.append(dict(mask))))
+    assert bool(heard) == (m.name in SELECTING)
+    for mask in heard:
+        assert all(chosen.shape == stack.params[name].shape for name, chosen in mask.items())
+        assert any(bool(chosen.any()) for chosen in mask.values()) or m.name == "rni"
 
 
 @every_method

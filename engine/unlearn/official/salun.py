@@ -19,4 +19,6 @@ from engine.unlearn.salun import SaliencyParams, forget_gradient, salient
 def salun(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
     student, batches = stack.copy(), math.ceil(data.size("forget") / params.batch)
     gradient = forget_gradient(student.eval(), data, params.batch, run.rng, lambda number, _: batches - number)
-    return relabel(student.train(), data, params, run, grad_scale=salient(gradient, params.ratio))
+    mask = salient(gradient, params.ratio)
+    run.selected(mask)
+    return relabel(student.train(), data, params, run, grad_scale=mask)
