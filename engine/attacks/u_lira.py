@@ -25,7 +25,6 @@ Differs: cross-fitted over splits instead of fresh target models; corrected for 
 """
 
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -34,8 +33,8 @@ from engine.attacks import bootstrap
 from engine.attacks.bootstrap import DRAWS, Estimate
 from engine.attacks.gaussians import FORGOTTEN, NEVER, NOT_USED, Gaussians, Groups, check, group
 from engine.attacks.info import AttackInfo
+from engine.attacks.rates import Metric, Rates, count, metric, rates_over_clusters, rates_over_examples
 from engine.errors import DataError, Diverged
-from engine.metrics.roc import area, log_spaced, roc, smallest_fpr, tpr_at_fpr
 
 INFO = AttackInfo(
     name="u_lira",
@@ -45,18 +44,7 @@ INFO = AttackInfo(
     version=1,
 )
 
-FPRS = (0.1, 0.01, 0.001)
 FIT_NOISE = 2**0.5  # of the intervals, see above
-_COARSEST = 0.1  # where a curve starts that can resolve no rate: one decade is drawn
-
-
-class Metric(TypedDict):
-    """A row of the `metrics` table, less its run_id."""
-
-    name: str
-    value: float
-    lo: float | None
-    hi: float | None
 
 
 @dataclass(frozen=True)
@@ -73,17 +61,11 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class ULiraResult:
-    """Rates are fractions, larger = more leaked. `shift` is in standard deviations of the never-seen world: negative says
-    over-forgotten (less sure than of unseen examples), positive under-forgotten. `fpr`, `tpr`: the ROC curve, log-spaced."""
+class ULiraResult(Rates):
+    """`shift` is in standard deviations of the never-seen world: negative says over-forgotten (less sure than of unseen examples),
+    positive under-forgotten."""
 
-    balanced_accuracy: Estimate
-    auc: Estimate
-    tpr_at_fpr: dict[float, Estimate]  # those of 0.1, 0.01 and 0.001 that the sample can support
     shift: Estimate
-    smallest_fpr: float
-    fpr: Float[np.ndarray, " q"]
-    tpr: Float[np.ndarray, " q"]
     examples: Examples
     n_models: int
     n_splits: int
@@ -91,26 +73,16 @@ class ULiraResult:
 
     def metrics(self) -> list[Metric]:
         """Rows as the store keeps them. Rates that the sample cannot support have none."""
-        counts: list[Metric] = [{"name": name, "value": float(getattr(self, name)), "lo": None, "hi": None}
-                                for name in ("n_models", "n_splits", "n_examples")]
-        return [*_rates(self), _metric("shift", self.shift), *counts]
+        return [*super().metrics(), metric("shift", self.shift), *(count(name, getattr(self, name)) for name in ("n_models", "n_splits", "n_examples"))]
 
 
 @dataclass(frozen=True)
-class TargetResult:
-    """The attack on one fresh model. Intervals draw examples: how sure the number is for *this one model* on such examples, not
-    how it varies between models."""
+class TargetResult(Rates):
+    """The attack on one fresh model."""
 
-    balanced_accuracy: Estimate
-    auc: Estimate
-    tpr_at_fpr: dict[float, Estimate]
     n_forgotten: int
     n_never: int
     interval: str = "one model: examples resampled"
-
-    def metrics(self) -> list[Metric]:
-        """Rows as the store keeps them. Rates that the sample cannot support have none."""
-        return _rates(self)
 
 
 @dataclass(frozen=True)
@@ -172,27 +144,16 @@ def measure(fit: CrossFit, *, seed: int = 0, draws: int = DRAWS) -> ULiraResult:
     score, weight, member = fit.score[scored], fit.weight[scored], fit.world[scored] == FORGOTTEN
     cluster = np.broadcast_to(fit.place[:, None], scored.shape)[scored]
     whole = groups.fit()
-    per_example = _per_example(fit)
-
-    curve = roc(score, member, weight)
     # as many independent non-members as there are groups, each example weighing the same (Kish's formula)
     independent = usable.sum() ** 2 / (1 / groups.number[NEVER, usable]).sum()
-    table = bootstrap.binned(score, member, weight, cluster, bootstrap.edges(curve, smallest_fpr(independent)))
-    smallest = bootstrap.resolution(table, float(independent))
-    rates = [q for q in FPRS if q >= smallest * (1 - 1e-9)]
     times = bootstrap.draw_clusters(splits, seed, draws)
-    drawn = bootstrap.resampled(table, times, rates).widened(FIT_NOISE)
+    found = rates_over_clusters(score, member, weight, cluster, times=times, independent=float(independent), widen=FIT_NOISE)
     shift, pulls = _shift(groups, whole)
-    fpr, tpr = log_spaced(curve, min(smallest, _COARSEST))
     return ULiraResult(
-        balanced_accuracy=bootstrap.estimate(float(per_example[usable].mean()), drawn.balanced_accuracy, splits),
-        auc=bootstrap.estimate(area(curve), drawn.auc, splits),
-        tpr_at_fpr={q: bootstrap.estimate(tpr_at_fpr(curve, q), drawn.tpr_at_fpr[q], splits) for q in rates},
-        shift=bootstrap.estimate(shift, shift + times @ pulls, splits),
-        smallest_fpr=smallest, fpr=fpr, tpr=tpr,
+        **vars(found), shift=bootstrap.estimate(shift, shift + times @ pulls, splits),
         examples=Examples(n_forgotten=groups.count[:, FORGOTTEN].sum(0), n_never=groups.count[:, NEVER].sum(0),
                           mu_forgotten=whole.mu[FORGOTTEN] + fit.base, sigma_forgotten=_where_seen(whole, FORGOTTEN),
-                          mu_never=whole.mu[NEVER] + fit.base, sigma_never=_where_seen(whole, NEVER), balanced_accuracy=per_example),
+                          mu_never=whole.mu[NEVER] + fit.base, sigma_never=_where_seen(whole, NEVER), balanced_accuracy=_per_example(fit)),
         n_models=len(fit.world), n_splits=splits, n_examples=int(usable.sum()))
 
 
@@ -218,18 +179,7 @@ def score_target(phi: Float[np.ndarray, " n"], world: Int[np.ndarray, " n"], *,
                         f"got {forgotten} forgotten and {never} never seen")
     exact = Gaussians(mu[:, used], sigma[:, used], np.ones((2, len(member))))
     score = exact.log_ratio(phi[None, used].astype(np.float64))[0]
-    curve, called = roc(score, member), (score > 0) + (score == 0) / 2
-    smallest = smallest_fpr(float(never))
-    rates = [q for q in FPRS if q >= smallest * (1 - 1e-9)]
-    one_cluster = np.zeros(len(score), dtype=np.int64)
-    table = bootstrap.binned(score, member, np.ones(len(score)), one_cluster, bootstrap.edges(curve, min(smallest, _COARSEST)))
-    drawn = bootstrap.resampled_examples(table, seed, rates, draws)
-    right = float(called[member].mean() + 1 - called[~member].mean()) / 2
-    return TargetResult(
-        balanced_accuracy=bootstrap.estimate(right, drawn.balanced_accuracy, len(score)),
-        auc=bootstrap.estimate(area(curve), drawn.auc, len(score)),
-        tpr_at_fpr={q: bootstrap.estimate(tpr_at_fpr(curve, q), drawn.tpr_at_fpr[q], len(score)) for q in rates},
-        n_forgotten=forgotten, n_never=never)
+    return TargetResult(**vars(rates_over_examples(score, member, seed=seed, draws=draws)), n_forgotten=forgotten, n_never=never)
 
 
 def _per_example(fit: CrossFit) -> Float[np.ndarray, " n"]:
@@ -247,15 +197,6 @@ def _shift(groups: Groups, whole: Gaussians) -> tuple[float, Float[np.ndarray, "
     number = groups.number[:, usable]
     away = np.where(groups.count > 0, groups.mean - whole.mu, 0.0)[:, :, usable] / np.sqrt(number * (number - 1.0))
     return float(((mu[FORGOTTEN] - mu[NEVER]) / sigma).mean()), ((away[:, FORGOTTEN] - away[:, NEVER]) / sigma).mean(1)
-
-
-def _metric(name: str, found: Estimate) -> Metric:
-    return {"name": name, "value": found.value, "lo": found.lo, "hi": found.hi}
-
-
-def _rates(found: ULiraResult | TargetResult) -> list[Metric]:
-    return [_metric("balanced_accuracy", found.balanced_accuracy), _metric("auc", found.auc),
-            *(_metric(f"tpr_at_fpr_{q:g}", tpr) for q, tpr in found.tpr_at_fpr.items())]
 
 
 def _where_seen(fit: Gaussians, world: int) -> Float[np.ndarray, " n"]:

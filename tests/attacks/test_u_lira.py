@@ -215,7 +215,7 @@ def test_curve_and_rates_stop_where_the_sample_does(worlds: Worlds):
         assert len(found.fpr) <= 500 and (found.fpr > 0).all() and found.tpr[-1] == 1 and (np.diff(found.tpr) >= 0).all()
         assert np.interp(0.1, found.fpr, found.tpr) == pytest.approx(found.tpr_at_fpr[0.1].value, abs=0.02)
     names = [row["name"] for row in small.metrics()]
-    assert names == ["balanced_accuracy", "auc", "tpr_at_fpr_0.1", "shift", "n_models", "n_splits", "n_examples"]
+    assert names == ["balanced_accuracy", "auc", "tpr_at_fpr_0.1", "smallest_fpr", "shift", "n_models", "n_splits", "n_examples"]
 
 
 def test_examples_without_two_splits_a_world_are_reported_and_not_scored(worlds: Worlds):
