@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     rerun.add_argument("--model", required=True)
     rerun.add_argument("--seed", type=int, required=True)
     rerun.add_argument("--variant", default="corrected")
+    rerun.add_argument("--study", help="name of the study whose data and recipe it follows, where several are on this data and model")
     rerun.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a hyper-parameter; may be repeated")
     rerun.add_argument("--no-store", action="store_true", help="compute it afresh and record nothing")
     rerun.add_argument("--plan", action="store_true", help="only say how long it would take and what must be trained first")
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     board = add("leaderboard", _leaderboard, "methods of a study, best first by one metric, in groups against retraining's own noise")
     board.add_argument("--dataset", default="digits")
     board.add_argument("--model", default="cnn")
+    board.add_argument("--forget-share", type=float, default=0.1, help="of what originals are trained on (default 0.1)")
     board.add_argument("--metric", default="balanced_accuracy")
     board.add_argument("--variant", choices=["corrected", "official", "all"], default="corrected")
     board.add_argument("--all", action="store_true", help="every dataset and model, and what holds across them")
@@ -159,12 +161,12 @@ def _leaderboard(asked: argparse.Namespace) -> tuple[Any, str]:
     pick(asked.metric, _BOARD, "metric", "leaderboard --help")
     db = _results()
     studies = standings.newest(queries.studies(db).to_dict("records"))
-    mine = [s for s in studies if asked.all or (s["dataset"], s["model"]) == (asked.dataset, asked.model)]
+    mine = [s for s in studies if asked.all or (s["dataset"], s["model"], s["forget_share"]) == (asked.dataset, asked.model, asked.forget_share)]
     if not mine:
-        known = ", ".join(f"{s['dataset']}/{s['model']}" for s in studies) or "none"
+        known = ", ".join(standings.place(s["dataset"], s["model"], s["forget_share"]) for s in studies) or "none"
         raise BadInput("no study has results yet; `python -m engine study run FILE` makes some" if asked.all else
-                       f"no study on {asked.dataset} with {asked.model} is stored; there are: {known}")
-    cells = [standings.cell(s, *(ask(db, study=s["study"]) for ask in (queries.results, queries.seed_runs, queries.failures)),
+                       f"no study on {standings.place(asked.dataset, asked.model, asked.forget_share)} is stored; there are: {known}")
+    cells = [standings.cell(s, *(ask(db, study=s["study"]) for ask in standings.EVIDENCE),
                             variant=None if asked.variant == "all" else asked.variant) for s in mine]
     boards, texts = zip(*(_board(cell, asked.metric) for cell in cells), strict=True)
     if not asked.all:
@@ -176,7 +178,7 @@ def _leaderboard(asked: argparse.Namespace) -> tuple[Any, str]:
     overall = [{"method": row.method, "variant": row.variant, "score": _none(score), "ranks": {goal: _none(r) for goal, r in row.ranks.items()},
                 "within_noise": row.within, "cells": row.cells, "consistently_good": row.consistent} for row, score in rows]
     good = [standings.title(row.key) for row, _ in rows if row.consistent]
-    text = [part for cell, table in zip(cells, texts, strict=True) for part in (f"{cell.dataset}, {cell.model}:", table, "")]
+    text = [part for cell, table in zip(cells, texts, strict=True) for part in (f"{cell.name}:", table, "")]
     text.append(f"consistently good over {len(cells)} {'cell' if len(cells) == 1 else 'cells'}: {', '.join(good) or 'none'}")
     document = {"metric": asked.metric, "cells": list(boards), "across": across, "reason": compared.reason, "overall": overall}
     return document, "\n".join([*text, *([compared.reason] if compared.reason else [])])
@@ -194,13 +196,15 @@ def _board(cell: Any, metric: str) -> tuple[dict[str, Any], str]:
         place = {"rank": entry and entry.rank, "group": entry and entry.group, "tied_with_best": entry and entry.tied, "p": entry and _none(entry.p),
                  "rank_ci": entry and [_none(entry.rank_lo), _none(entry.rank_hi)], "failure": (entry and entry.why) or None}
         groups = {name: among.group for name in judged if (among := judged[name].of(key))}
-        rows.append({"method": key[0], "variant": key[1], "seeds": int(seen.get("seeds", 0)), **shown[metric], **place, "groups": groups, **shown})
+        rows.append({"method": key[0], "variant": key[1], "seeds": int(seen.get("seeds", 0)), **shown[metric], **place, "groups": groups,
+                     "live_share": _none(seen.get("live_share")), **shown})
     titles = ["method", "group", *_BOARD.values()]
     lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
     lines += [f"| {standings.title((row['method'], row['variant']))} | {row['group'] or '–'} | {' | '.join(_interval(row[m], m) for m in _BOARD)} |"
               for row in rows]
-    document = {"study": cell.study, "dataset": cell.dataset, "model": cell.model, "metric": metric, "varies": cell.varies, "note": table.note,
-                "noise_limit": _none(table.limit), "waiting": {standings.title(key): seeds for key, seeds in cell.waiting.items()}, "ranking": rows}
+    document = {"study": cell.study, "dataset": cell.dataset, "model": cell.model, "forget_share": cell.forget_share, "metric": metric,
+                "varies": cell.varies, "note": table.note, "noise_limit": _none(table.limit),
+                "waiting": {standings.title(key): seeds for key, seeds in cell.waiting.items()}, "ranking": rows}
     return document, "\n".join(lines)
 
 
@@ -263,7 +267,7 @@ def _rerun(asked: argparse.Namespace) -> tuple[Any, str]:
         given[name.strip()] = value
     if faults:
         raise BadInput(*faults)
-    request = rerun.ask(asked.method, asked.dataset, asked.model, asked.seed, variant=asked.variant, params=given)
+    request = rerun.ask(asked.method, asked.dataset, asked.model, asked.seed, variant=asked.variant, params=given, study=asked.study)
     if asked.plan:
         document = rerun.estimate(request)
         return document, "\n".join([f"about {document['seconds']:.0f} s", *(f"  {n['seconds']:6.1f} s  {n['what']}{' (stored)' if n['stored'] else ''}"
@@ -292,7 +296,8 @@ def _job(asked: argparse.Namespace) -> tuple[Any, str]:
 
     try:
         queue.update(job_id, phase="starting")
-        checked = rerun.ask(request["method"], request["dataset"], request["model"], request["seed"], variant=request["variant"], params=request["params"])
+        checked = rerun.ask(request["method"], request["dataset"], request["model"], request["seed"], variant=request["variant"],
+                            params=request["params"], study=request.get("study"))
         queue.update(job_id, run_id=checked.cell.run_id)
         document = rerun.rerun(checked, heard=heard, told=told)
     except LetheError as error:

@@ -171,6 +171,7 @@ def estimate(request: Mapping[str, Any], timeout_s: float | int = 60) -> Json:
         raise BadInput(*faults)
     command = [*_COMMAND, "rerun", request["method"], "--dataset", request["dataset"], "--model", request["model"],
                "--seed", str(request["seed"]), "--variant", request["variant"], "--plan", "--json"]
+    command += ["--study", request["study"]] if request.get("study") else []
     for name, value in request["params"].items():
         command += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
     try:
@@ -258,7 +259,9 @@ def fail(job_id: str, message: str) -> None:
 def _faults(request: Mapping[str, Any]) -> list[str]:
     found = [f"{name}: got {request.get(name)!r}, must be {kind.__name__}" for name, kind in _REQUEST.items()
              if not isinstance(request.get(name), kind) or isinstance(request.get(name), bool)]
-    found += [f"{name}: a job has no such field" for name in request if name not in _REQUEST]
+    found += [f"{name}: a job has no such field" for name in request if name not in (*_REQUEST, "study")]
+    if not isinstance(request.get("study", ""), str):
+        found.append(f"study: got {request['study']!r}, must be str")
     if not found and request["kind"] != "rerun":
         found.append(f"kind: got {request['kind']!r}, must be 'rerun'")
     return found

@@ -113,7 +113,7 @@ def _behind(view: page.View, row: Row, study: str) -> None:
         if others:
             st.caption("Also behind this row: " + " · ".join(others))
         if runs:
-            known, request = view.method(method), {**runs[0], "params": json.loads(runs[0]["params"] or "{}")}
+            known, request = view.method(method), {**runs[0], "params": json.loads(runs[0]["params"] or "{}"), **view.follows(study)}
             st.caption("One seed again, computed afresh and not stored:")
             st.code(f"{setting.command(request, setting.defaults(known) if known else {})} --no-store", language="bash", wrap_lines=True)
 
@@ -139,6 +139,8 @@ def _about(view: page.View, row: Row, study: str) -> str:
         trials = store.rows(queries.trials, study=study, method=row["method"], variant=row["variant"])
         origin = f", the best of {formats.counted(len(trials), 'trial')} on splits that are never attacked" if trials else ""
         lines.append(f"Setting: {formats.settings(row['params'])}{origin}.")
+    if not pd.isna(row["live_share"]):
+        lines.append(f"Of the weights that it selects, {formats.number(row['live_share'], 'share')} can influence an output at this image size.")
     if not pd.isna(row["balanced_accuracy"]):
         shift = row["shift"]
         way = ("" if pd.isna(shift) or abs(shift) < 0.1 else " Forgotten examples score *lower* than never-seen ones: it forgets too much." if shift < 0

@@ -100,7 +100,8 @@ def _ask(view: page.View, choice: filters.Choice, results: Rows,
         st.button("Use the method's defaults", icon=":material/restart_alt:", on_click=setting.fill, args=(method, where, usual))
     params = setting.form(method, where, theirs or usual)
     alike = None if theirs is None else setting.differences(params, theirs)
-    request = {"kind": "rerun", "method": name, "variant": variant, "dataset": choice.dataset, "model": choice.model, "seed": seed, "params": params}
+    request = {"kind": "rerun", "method": name, "variant": variant, "dataset": choice.dataset, "model": choice.model, "seed": seed, "params": params,
+               **view.follows(choice.study)}
     st.caption("The same from the command line:")
     st.code(setting.command(request, usual), language="bash", wrap_lines=True)
     return request, alike

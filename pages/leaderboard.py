@@ -19,10 +19,12 @@ _WORDS = {"balanced_accuracy": "U-LiRA", "indiscernibility": "Indiscernibility",
 
 def body(view: page.View) -> None:
     choice = filters.draw("leaderboard", view.studies, view.catalogue, view.looks)
-    studies = tuple((str(row["study"]), str(row["dataset"]), str(row["model"])) for row in standings.newest(view.studies, choice.study))
+    studies = tuple((str(row["study"]), str(row["dataset"]), str(row["model"]), float(row["forget_share"]))
+                    for row in standings.newest(view.studies, choice.study))
     variant = None if choice.variant == filters.ALL_VARIANTS else choice.variant
     cells, rows, compared = _evidence(studies, variant, store.stamp())
-    here = next((cell for cell in cells if (cell.dataset, cell.model) == (choice.dataset, choice.model)), None)
+    fitting = [cell for cell in cells if (cell.dataset, cell.model) == (choice.dataset, choice.model)]
+    here = next((cell for cell in fitting if cell.study == choice.study), fitting[0] if fitting else None)
     if here is None:
         return page.nothing_here(view, choice)
     page.lead(view.screen.question, findings.leaderboard(cells, rows, view.looks))
@@ -40,23 +42,27 @@ def body(view: page.View) -> None:
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
-def _evidence(studies: tuple[tuple[str, str, str], ...], variant: str | None,
+def _evidence(studies: tuple[tuple[str, str, str, float], ...], variant: str | None,
               stamp: Hashable) -> tuple[list[Cell], list[Overall], list[Comparison]]:
-    """Every cell, what its methods amount to over all of them, and the comparison by each metric. studies: (study, dataset, model)"""
-    cells = [standings.cell({"study": study, "dataset": dataset, "model": model}, store.ask(queries.results, study=study),
-                            store.ask(queries.seed_runs, study=study), store.ask(queries.failures, study=study), variant=variant)
-             for study, dataset, model in studies]
+    """Every cell, what its methods amount to over all of them, and the comparison by each metric.
+
+    studies: (study, dataset, model, forget_share)
+    """
+    cells = [standings.cell({"study": study, "dataset": dataset, "model": model, "forget_share": share},
+                            *(store.ask(question, study=study) for question in standings.EVIDENCE), variant=variant)
+             for study, dataset, model, share in studies]
     return cells, standings.overall(cells), [standings.compared(cells, metric) for metric in standings.JUDGED]
 
 
 def _scope(view: page.View, cells: Sequence[Cell], choice: filters.Choice) -> None:
     """What is compared, and what its intervals do not cover."""
-    models = {dataset: [filters.label(cell.model, view.catalogue["models"]) for cell in cells if cell.dataset == dataset]
+    models = {dataset: [" ".join([filters.label(cell.model, view.catalogue["models"]), *_share(cell)]) for cell in cells if cell.dataset == dataset]
               for dataset in dict.fromkeys(cell.dataset for cell in cells)}
     names = "; ".join(f"{filters.label(dataset, view.catalogue['datasets'])} with {formats.listed(found)}" for dataset, found in models.items())
     variants = " All variants, each as a method of its own." if choice.variant == filters.ALL_VARIANTS else f" Variant: {choice.variant}."
     hidden = " Methods that are not chosen on the left are hidden, but count in ranks and tests." if choice.methods else ""
-    st.caption(f"{formats.counted(len(cells), 'cell')}: {names}. Each is a dataset with an architecture, by its newest study or the one chosen."
+    st.caption(f"{formats.counted(len(cells), 'cell')}: {names}. Each is a dataset with an architecture and a share to forget, by its newest "
+               f"study or the one chosen."
                f"{variants}{hidden}  \nIntervals and tests cover **{formats.listed(sorted({cell.varies for cell in cells}))}**.")
 
 
@@ -144,7 +150,7 @@ def _differences(view: page.View, compared: Sequence[Comparison]) -> None:
 
 def _cell(view: page.View, cell: Cell, shown: set[Key]) -> None:
     """One cell in detail: seeds, means, intervals and tests."""
-    st.subheader(f"In detail: {view.named(cell.dataset, cell.model)}", anchor=False)
+    st.subheader(" ".join([f"In detail: {view.named(cell.dataset, cell.model)}", *_share(cell)]), anchor=False)
     tables = {metric: _of(cell.table(metric), shown) for metric in standings.JUDGED}
     drawn = {metric: found for metric, found in tables.items() if found.entries}
     if not drawn:
@@ -176,6 +182,10 @@ def _cell(view: page.View, cell: Cell, shown: set[Key]) -> None:
             export.table(f"lethe-leaderboard-{cell.dataset}-{cell.model}-{metric.replace('_', '-')}",
                          pd.DataFrame([{"dataset": cell.dataset, "model": cell.model, "metric": metric, **asdict(entry)} for entry in found.entries]),
                          table.standing_texts(found, view.looks), label=f"Table: {formats.METRICS[metric].label}")
+    alive = [f"{_titles(view, [key])} {formats.number(share, 'share')}" for key in cell.keys
+             if key in shown and not pd.isna(share := cell.mean(key, "live_share"))]
+    if alive:
+        st.caption(f"Of the weights that a method selects, these can influence an output at this image size: {formats.listed(alive)}.")
     failed = [f"{_titles(view, [key])} ({why})" for key, why in cell.failed.items() if key in shown]
     waiting = [f"{_titles(view, [key])} ({have} of {formats.counted(len(cell.seeds), 'seed')})" for key, have in cell.waiting.items()]
     for words, who in (("Failed", failed), ("Not finished, hence not ranked", waiting)):
@@ -230,7 +240,13 @@ def _last_if_none(rank: float) -> float:
 
 def _named(view: page.View, cell: Cell) -> str:
     """Parts that go below each other over a column."""
-    return " · ".join((filters.label(cell.dataset, view.catalogue["datasets"]), *filters.label(cell.model, view.catalogue["models"]).split(", ")))
+    return " · ".join((filters.label(cell.dataset, view.catalogue["datasets"]), *filters.label(cell.model, view.catalogue["models"]).split(", "),
+                       *(words.strip("()") for words in _share(cell))))
+
+
+def _share(cell: Cell) -> list[str]:
+    """How much is forgotten, where that is not the usual tenth."""
+    return [] if cell.forget_share == queries.FORGET_SHARE else [f"({100 * cell.forget_share:g} % forgotten)"]
 
 
 def _titles(view: page.View, keys: Sequence[Key]) -> str:

@@ -66,7 +66,7 @@ class Driver:
             self._declare(wanted, chosen, attacks, timed)
             open_attacks = [a for a in attacks.values() if not self.known.finished(a["run_id"])]
             attacked = {c.run_id for role, c in wanted if role == "u_lira" for a in open_attacks if c.run_id in a["content"]["members"]}
-            self._models(executor, [c for role, c in wanted if role == "seeds"], [c for role, c in wanted if role == "u_lira" and c.run_id in attacked],
+            self._models(executor, [c for role, c in wanted if role != "u_lira"], [c for role, c in wanted if role == "u_lira" and c.run_id in attacked],
                          skipped=sum(role == "u_lira" and c.run_id not in attacked for role, c in wanted))
             self._attack(executor, attacks)
         self._time(timed)

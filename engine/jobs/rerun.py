@@ -5,8 +5,10 @@ before it starts how long the rest will take.
 """
 
 import json
+import shlex
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,13 @@ from engine.data.catalogue import loaded
 from engine.data.splits import DataSpec, pool_of
 from engine.errors import BadInput, RunError
 from engine.jobs import attack, catalogue, home, plan, provenance
+from engine.jobs import study as study_files
 from engine.jobs.allocator import keep_memory
 from engine.jobs.calibrate import Calibration, device_kind
 from engine.jobs.cells import Cell, Numeric
 from engine.jobs.compute import SCORES, Context, Heard, compute, run_row
 from engine.jobs.progress import Progress, Told
 from engine.jobs.study import FRESH_FIRST_SPLIT, Study, make_cell
-from engine.jobs.study import read as read_study
 from engine.jobs.timing import time_cell, timing_id
 from engine.models import catalogue as models
 from engine.store import ingest, reader, records
@@ -38,10 +40,11 @@ REPEATS = 3
 
 @dataclass(frozen=True)
 class Asked:
-    """A rerun as it was asked for, checked. stored: the shipped study whose data and recipe it follows, if there is one."""
+    """A rerun as it was asked for, checked. stored: the study whose data and recipe it follows, if there is one. named: it was asked for."""
 
     cell: Cell
     stored: Study | None
+    named: bool
     shadows: str | None  # run_id of the U-LiRA attack whose settings equal these, or None
     why_no_shadows: str
 
@@ -53,8 +56,12 @@ class Asked:
         return self.stored.cell("u_lira", self.cell.key, seed=split, split=split, params=dict(self.cell.params))
 
 
-def ask(method: str, dataset: str, model: str, seed: int, *, variant: str = "corrected", params: Mapping[str, Any] | None = None) -> Asked:
-    """Check a rerun before anything is trained. Raises: BadInput with all faults at once."""
+def ask(method: str, dataset: str, model: str, seed: int, *, variant: str = "corrected", params: Mapping[str, Any] | None = None,
+        study: str | None = None) -> Asked:
+    """Check a rerun before anything is trained. study: name of the one whose data and recipe it follows; None for the first that fits.
+
+    Raises: BadInput with all faults at once.
+    """
     faults: list[str] = []
 
     def tried(check: Callable[[], Any]) -> Any:
@@ -77,22 +84,40 @@ def ask(method: str, dataset: str, model: str, seed: int, *, variant: str = "cor
     if faults:
         raise BadInput(*faults)
     dataset = info.name  # of a folder, the same from wherever it is named
-    stored = study_of(dataset, model)
+    fitting = studies_of(dataset, model, study)
+    stored = fitting[0] if fitting else None
     recipe = stored.recipe if stored else recipe_for(dataset, model)
     data = stored.data("seeds", seed) if stored else DataSpec(dataset, "seeds", forget=0)
     key = method if known is None else known.key
     cell = make_cell(data, model, key, seed=seed, recipe=recipe, params=params, numeric=Numeric(device=device))
-    shadows, why = _shadows(cell, stored)
-    return Asked(cell, stored, shadows, why)
+    shadows, why = _shadows(cell, fitting)
+    return Asked(cell, stored, study is not None, shadows, why)
 
 
-def study_of(dataset: str, model: str) -> Study | None:
-    """The study in data/studies on this data and model, whose pool and recipe a rerun follows so that both compare."""
-    for path in sorted(home.STUDIES.glob("*.yaml")):
-        for study in read_study(path):
-            if (study.dataset, study.model) == (dataset, model):
-                return study
-    return None
+def studies_of(dataset: str, model: str, name: str | None = None) -> list[Study]:
+    """The studies in data/studies on this data and model, or the one of this name, there or in the results.
+
+    Raises: BadInput for a name that no study on this data and model has.
+    """
+    known = [s for path in sorted(home.STUDIES.glob("*.yaml")) for s in study_files.read(path) if (s.dataset, s.model) == (dataset, model)]
+    if name is None:
+        return known
+    known += [s for s in _stored_studies() if (s.dataset, s.model) == (dataset, model)]
+    if found := [s for s in known if s.name == name]:
+        return found[:1]
+    raise BadInput(f"no study named '{name}' on {dataset} with {model}; there are: {', '.join(sorted({s.name for s in known})) or 'none'}")
+
+
+def _stored_studies() -> list[Study]:
+    """As the results have them, newest first; those whose file an older engine read and this one does not are left out."""
+    db = reader.open_results(home.shipped_file(), home.Known.here().home)
+    texts = db.execute("SELECT DISTINCT content FROM studies").fetchall()
+    db.close()
+    found: list[Study] = []
+    for (text,) in texts:
+        with suppress(BadInput):
+            found.extend(study_files.parse(text, "a stored study"))
+    return found
 
 
 def estimate(asked: Asked) -> dict[str, Any]:
@@ -242,23 +267,26 @@ class _Rerun:
                 **{n: {"value": e.value, "lo": e.lo, "hi": e.hi} for n, e in estimates.items()}}
 
 
-def _shadows(cell: Cell, stored: Study | None) -> tuple[str | None, str]:
-    """(run_id of the stored attack on these very settings, or None; why there is none)."""
+def _shadows(cell: Cell, fitting: Sequence[Study]) -> tuple[str | None, str]:
+    """(run_id of the stored attack on these very settings, or None; why there is none). fitting: the study that is followed, and others on the
+    same data and model, whose shadows serve too where they were trained alike."""
     if cell.kind != "unlearned":
         return None, "references are attacked in the study itself"
-    if stored is None:
+    if not fitting:
         return None, "no study with stored shadows on this data and model; only population attacks apply"
     db = reader.open_results(home.shipped_file(), home.Known.here().home)
+    stored, numeric = fitting[0], fitting[0].numerics["u_lira"]
+    alike = [s.name for s in fitting if (s.pool, s.forget_share, s.recipe) == (stored.pool, stored.forget_share, stored.recipe)]
     rows = db.execute(
         "SELECT run_id, params, mode, precision, device FROM runs WHERE kind = 'attack' AND attack = 'u_lira' AND status = 'done' AND dataset = ? "
-        "AND model = ? AND method = ? AND variant = ? AND study = ?", [cell.data.dataset, cell.model, cell.method, cell.variant, stored.name]).fetchall()
+        "AND model = ? AND method = ? AND variant = ? AND list_contains(?, study)",
+        [cell.data.dataset, cell.model, cell.method, cell.variant, alike]).fetchall()
     db.close()
-    numeric = stored.numerics["u_lira"]
     for run_id, params, *how in rows:
         if json.loads(params) == dict(cell.params) and how == [numeric.mode, numeric.precision, numeric.device]:
             return run_id, ""
     if not rows:
-        return None, f"study {stored.name} has no U-LiRA shadows of {cell.method}; only population attacks apply"
+        return None, f"{' and '.join(alike)} have no U-LiRA shadows of {cell.method}; only population attacks apply"
     theirs = json.loads(rows[0][1])
     differing = ", ".join(f"{name}={value}" for name, value in theirs.items() if dict(cell.params).get(name) != value)
     return None, f"the stored shadows of {cell.method} have other settings ({differing}); only population attacks apply"
@@ -275,7 +303,10 @@ def _gaussians(run_id: str, pool: np.ndarray) -> dict[str, np.ndarray]:
 def command(asked: Asked) -> str:
     """The arguments that ask for it again."""
     cell = asked.cell
-    settings = " ".join(f"--set {name}={value}" for name, value in cell.params)
-    variant = "" if cell.variant == "corrected" else f"--variant {cell.variant} "
-    return f"rerun {cell.method} --dataset {cell.data.dataset} --model {cell.model} --seed {cell.seed} {variant}{settings}".strip()
+    words = ["rerun", cell.method, "--dataset", cell.data.dataset, "--model", cell.model, "--seed", str(cell.seed)]
+    words += ["--variant", cell.variant] if cell.variant != "corrected" else []
+    words += ["--study", asked.stored.name] if asked.named and asked.stored else []
+    for name, value in cell.params:
+        words += ["--set", f"{name}={value}"]
+    return shlex.join(words)
 

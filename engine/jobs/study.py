@@ -122,10 +122,15 @@ class Study:
                 "ranges": {name: list(values) for name, values in sought.space.ranges.items()}}
 
     def models(self, chosen: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Cell]]:
-        """(role, cell) of every model that the study reports, with the chosen settings."""
+        """(role, cell) of every model that the study reports, with the chosen settings.
+
+        twin: a second retrained model of the same split. Where splits vary, two seeds differ by more than retraining's noise.
+        """
         for seed in range(self.seeds):
             for method in ("retrained", "original"):
                 yield "seeds", self.cell("seeds", method, seed=seed)
+            if self.varied:
+                yield "twin", replace(self.cell("seeds", "retrained", seed=seed), seed=seed + _TWIN)
             for method, params in chosen.items():
                 yield "seeds", self.cell("seeds", method, seed=seed, params=params)
         for s in range(self.splits):
@@ -160,23 +165,31 @@ def read(path: Path, *, exact: bool = False) -> list[Study]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        body = yaml.safe_load(text)
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror}); give the path of a study file such as data/studies/embedded.yaml") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise BadInput(f"{path}: is not YAML ({error})") from error
+    return parse(text, str(path), exact=exact)
+
+
+def parse(text: str, where: str, *, exact: bool = False) -> list[Study]:
+    """The studies in the text of a study file; `where` names it in faults. Raises: BadInput as `read`."""
+    try:
+        body = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise BadInput(f"{where}: is not YAML ({error})") from error
     if not isinstance(body, dict):
-        raise BadInput(f"{path}: must be a mapping with {', '.join(sorted(_TOP))}; data/studies/embedded.yaml is an example")
+        raise BadInput(f"{where}: must be a mapping with {', '.join(sorted(_TOP))}; data/studies/embedded.yaml is an example")
     given = body.pop("parts", None)
     if given is None:
-        return [_Reader(str(path)).study(body, text, exact)]
+        return [_Reader(where).study(body, text, exact)]
     if not (isinstance(given, list) and given and all(isinstance(part, dict) and part.get("name") for part in given)):
-        raise BadInput(f"{path}: parts: got {given!r}, must be a list of mappings, each with a name and the sections that differ")
+        raise BadInput(f"{where}: parts: got {given!r}, must be a list of mappings, each with a name and the sections that differ")
     made, faults = [], list[str]()
     for part in given:
         whole = {**body, **part, "name": f"{body.get('name')}-{part['name']}"}
         try:
-            made.append(_Reader(f"{path}, part {part['name']}").study(whole, text, exact))
+            made.append(_Reader(f"{where}, part {part['name']}").study(whole, text, exact))
         except BadInput as error:
             faults.extend(error.faults)
     if faults:

@@ -17,7 +17,7 @@ Classifiers over Multiple Data Sets", JMLR 2006. Written without scipy, whose `s
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import erf, erfc, exp, lgamma, log, sqrt
 
@@ -129,6 +129,14 @@ def deviation_null(accuracy: Floats) -> Null:
     seeds = len(apart)
     means = apart[np.arange(seeds), derangements(seeds)].mean(1)
     return Null((apart.sum(0) - apart.diagonal()) / (seeds - 1), float(np.quantile(means, 0.95)), 0.0)
+
+
+def twin_null(deviation: Floats) -> Null:
+    """For Retention Deviation where every seed has a split of its own: [s], of two retrained models of that split, other initial weights.
+
+    As in `own_null` the limit allows for both means being of s draws. Raises: DataError below two seeds.
+    """
+    return replace(own_null(deviation), floor=0.0)
 
 
 def own_null(loss: Floats) -> Null:

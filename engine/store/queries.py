@@ -18,12 +18,13 @@ from engine.metrics.intervals import interval
 
 SEED_METRICS = ("retain_accuracy", "forget_accuracy", "val_accuracy", "test_accuracy",
                 "retain_retention", "forget_retention", "val_retention", "test_retention",
-                "retention_deviation", "mia_val", "mia_test", "indiscernibility", "image_passes")
+                "retention_deviation", "mia_val", "mia_test", "indiscernibility", "image_passes", "live_share")
 TIME_METRICS = ("unlearn_s", "retrain_s", "rte")
 ATTACK_METRICS = ("balanced_accuracy", "auc", "tpr_at_fpr_0.1", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001",
                   "shift", "n_models", "n_splits", "n_examples")
 METRICS = (*SEED_METRICS, *TIME_METRICS, *ATTACK_METRICS)
 REFERENCES = ("retrained", "original")
+FORGET_SHARE = 0.1  # of cells that do not name one: see engine.data.splits, which needs more than pages may load
 
 _MEMBERS = """
 members_once AS (SELECT DISTINCT member, role, method FROM members WHERE run_id = $study),
@@ -34,26 +35,28 @@ mine AS (SELECT m.role, r.* FROM members_once m JOIN runs r ON r.run_id = m.memb
 def studies(db: DuckDBPyConnection) -> pd.DataFrame:
     """Every declared study, newest first; a study whose file was changed appears once per version.
 
-    study str run_id | name str | title str | dataset str | model str | started UTC | newest UTC, of its runs | command str
-    | planned int cells | done int | failed int, cells that ended in a failure and have no result
+    study str run_id | name str | title str | dataset str | model str | forget_share float, of what originals are trained on
+    | started UTC | newest UTC, of its runs | command str | planned int cells | done int | failed int, cells that ended in a failure and have no result
     | diverged int, those of the failed that ended for good: the same cell would diverge again
     """
     return _ask(db, """
         WITH cells AS (
             SELECT m.run_id AS study, m.member, any_value(r.dataset) AS dataset, any_value(r.model) AS model,
-                   coalesce(bool_or(r.status = 'done'), false) AS done, coalesce(bool_or(r.status = 'diverged'), false) AS diverged, max(r.started) AS started
+                   max(CAST(r.cell ->> '$.data.forget_share' AS DOUBLE)) AS forget_share, coalesce(bool_or(r.status = 'done'), false) AS done,
+                   coalesce(bool_or(r.status = 'diverged'), false) AS diverged, max(r.started) AS started
             FROM members m LEFT JOIN runs r ON r.run_id = m.member GROUP BY ALL),
         failures AS (SELECT DISTINCT split_part(run_id, '.failed-', 1) AS member FROM runs WHERE status <> 'done')
         SELECT s.run_id AS study, s.name, coalesce(nullif(s.title, ''), s.name) AS title,
                coalesce(any_value(own.dataset), any_value(c.dataset)) AS dataset,
                coalesce(any_value(own.model), any_value(c.model)) AS model,
+               coalesce(max(c.forget_share), $usual) AS forget_share,
                any_value(own.started) AS started, max(c.started) FILTER (c.done) AS newest, any_value(own.command) AS command,
                count(c.member) AS planned, count(c.member) FILTER (c.done) AS done,
                count(c.member) FILTER (NOT c.done AND f.member IS NOT NULL) AS failed,
                count(c.member) FILTER (c.diverged) AS diverged
         FROM studies s LEFT JOIN runs own ON own.run_id = s.run_id LEFT JOIN cells c ON c.study = s.run_id
         LEFT JOIN failures f ON f.member = c.member
-        GROUP BY s.run_id, s.name, s.title ORDER BY started DESC NULLS LAST, s.run_id""", {})
+        GROUP BY s.run_id, s.name, s.title ORDER BY started DESC NULLS LAST, s.run_id""", {"usual": FORGET_SHARE})
 
 
 def results(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
@@ -105,6 +108,18 @@ def seed_runs(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
         return rows[keys].assign(**{m: pd.Series(dtype=float) for m in SEED_METRICS})
     wide = rows.pivot_table(index="run_id", columns="name", values="value", aggfunc="first").reindex(columns=list(SEED_METRICS))
     return rows[keys].drop_duplicates("run_id").merge(wide, how="left", left_on="run_id", right_index=True).reset_index(drop=True)
+
+
+def twins(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
+    """Second retrained models, where splits vary with the seed: what retraining's noise is in one split.
+
+    split int | run_id str | retain_accuracy, forget_accuracy, test_accuracy float
+    """
+    return _ask(db, f"""
+        WITH {_MEMBERS}
+        SELECT split, run_id, max(value) FILTER (name = 'retain_accuracy') AS retain_accuracy,
+               max(value) FILTER (name = 'forget_accuracy') AS forget_accuracy, max(value) FILTER (name = 'test_accuracy') AS test_accuracy
+        FROM mine JOIN metrics USING (run_id) WHERE role = 'twin' GROUP BY split, run_id ORDER BY split""", {"study": study})
 
 
 def other_runs(db: DuckDBPyConnection, *, study: str, method: str, variant: str) -> pd.DataFrame:

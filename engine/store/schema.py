@@ -101,7 +101,7 @@ TABLES: dict[str, dict[str, tuple[str, str]]] = {
     "members": {
         "run_id": ("VARCHAR", "the study's own record"),
         "member": ("VARCHAR", "run_id of a cell that belongs to it, done or not yet"),
-        "role": ("VARCHAR", "seeds | u_lira | tuning | timing | attack | search"),
+        "role": ("VARCHAR", "seeds | twin (a second retrained model of a seed's split) | u_lira | tuning | timing | attack | search"),
         "method": ("VARCHAR", ""),
     },
 }

@@ -1,7 +1,7 @@
 """From answers of `queries` to standings: which methods are good in a cell, and in how many cells. Pure functions over frames.
 
 The arithmetic is `engine.metrics.ranking`'s; this is what pages and command line share, as pages may not reach into the metrics.
-A cell is a dataset with an architecture, shown by its newest study; an entry is a method in one variant.
+A cell is a dataset with an architecture and a share to forget, shown by its newest study; an entry is a method in one variant.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +14,8 @@ import pandas as pd
 from engine.metrics import ranking
 from engine.metrics.intervals import interval
 from engine.metrics.ranking import Floats
-from engine.store.queries import REFERENCES, SEED_METRICS
+from engine.store import queries
+from engine.store.queries import FORGET_SHARE, REFERENCES, SEED_METRICS
 
 Key = tuple[str, str]  # method, variant
 
@@ -26,6 +27,8 @@ GOALS = {"privacy": ("balanced_accuracy", "indiscernibility"), "accuracy": ("ret
 _BY_OWN_NOISE = ("indiscernibility", "mia_test")
 _BY_INTERVAL = ("balanced_accuracy", "auc")
 _COLLAPSED = 0.5  # of retraining's test accuracy
+_RETENTIONS = ("retain", "forget", "test")  # the accuracies that Retention Deviation is made of
+ALL_VARY = "split, forget set and initialisation"
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,13 @@ class Cell:
 
     means: per entry, references included, the row of `queries.results`. values: per entry and metric, one number a seed of `seeds`, NaN
     where that seed failed. failed: why, in words. waiting: entries that still have seeds to come, and how many they have.
-    varies: what differs between the seeds, in words.
+    varies: what differs between the seeds, in words. twins: accuracies [3, s] on retain, forget and test of second retrained models, NaN
+    where there is none; they are the noise of retraining where splits differ too.
     """
 
     dataset: str
     model: str
+    forget_share: float
     study: str
     seeds: tuple[int, ...]
     means: Mapping[Key, Mapping[str, Any]]
@@ -97,10 +102,11 @@ class Cell:
     failed: Mapping[Key, str]
     waiting: Mapping[Key, int]
     varies: str
+    twins: Floats
 
     @property
     def name(self) -> str:
-        return f"{self.dataset}/{self.model}"
+        return place(self.dataset, self.model, self.forget_share)
 
     @property
     def keys(self) -> list[Key]:
@@ -123,8 +129,12 @@ class Cell:
         return _by_seeds(self, metric, asked) if metric in SEED_METRICS else _by_intervals(self, metric, asked)
 
 
-def cell(study: Mapping[Any, Any], results: pd.DataFrame, seeds: pd.DataFrame, failures: pd.DataFrame, *, variant: str | None = None) -> Cell:
-    """A cell from a row of `queries.studies` and that study's `queries.results`, `seed_runs` and `failures`.
+EVIDENCE = (queries.results, queries.seed_runs, queries.failures, queries.twins)  # what `cell` is made from, in its order
+
+
+def cell(study: Mapping[Any, Any], results: pd.DataFrame, seeds: pd.DataFrame, failures: pd.DataFrame, twins: pd.DataFrame, *,
+         variant: str | None = None) -> Cell:
+    """A cell from a row of `queries.studies` and that study's answers to EVIDENCE.
 
     variant: only methods in this one; None for all. An entry fails when one of its seeds diverged, crashed or has no number, or when
     it keeps less than half of the test accuracy of retraining. One that has fewer seeds than retraining, without a failure, waits.
@@ -150,17 +160,24 @@ def cell(study: Mapping[Any, Any], results: pd.DataFrame, seeds: pd.DataFrame, f
         elif (kept := float(np.nanmean(values[key]["test_retention"]))) < _COLLAPSED:
             failed[key] = f"keeps {100 * kept:.0f} % of retraining's test accuracy"
     waiting |= {key: 0 for key in means if there and key not in values and key not in failed and key[0] not in REFERENCES}
-    return Cell(str(study["dataset"]), str(study["model"]), str(study["study"]), there, means, values, failed, waiting, _varies(seeds))
+    return Cell(str(study["dataset"]), str(study["model"]), float(study["forget_share"]), str(study["study"]), there, means, values, failed, waiting,
+                _varies(seeds), _twins(seeds, twins))
 
 
 def newest(studies: Iterable[Mapping[Any, Any]], chosen: str | None = None) -> list[Mapping[Any, Any]]:
-    """Of each dataset and model the newest study that has results, from rows of `queries.studies`; the chosen one before all others."""
-    found: dict[tuple[str, str], Mapping[Any, Any]] = {}
+    """Of each dataset, model and share to forget the newest study that has results, from rows of `queries.studies`; the chosen one before
+    all others."""
+    found: dict[tuple[str, str, float], Mapping[Any, Any]] = {}
     for study in studies:
-        place = (study["dataset"], study["model"])
-        if all(isinstance(name, str) for name in place) and study["done"] and (study["study"] == chosen or place not in found):
+        place = (study["dataset"], study["model"], study["forget_share"])
+        if all(isinstance(name, str) for name in place[:2]) and study["done"] and (study["study"] == chosen or place not in found):
             found[place] = study
     return [found[place] for place in sorted(found)]
+
+
+def place(dataset: str, model: str, forget_share: float) -> str:
+    """Of a cell, in words; the usual share goes without saying."""
+    return f"{dataset}/{model}" + ("" if forget_share == FORGET_SHARE else f", {100 * forget_share:g} % forgotten")
 
 
 def by_mean(found: Cell, metric: str) -> list[Key]:
@@ -326,13 +343,26 @@ def _null(found: Cell, metric: str) -> tuple[ranking.Null | None, float, str]:
     retrained, original = (found.values.get((name, "corrected"), {}) for name in REFERENCES)
     if len(found.seeds) < 2:
         return None, np.nan, "No groups and no intervals: they need two or more seeds."
-    accuracy = np.array([retrained[f"{split}_accuracy"] for split in ("retain", "forget", "test")])
+    if metric == "retention_deviation" and found.varies == ALL_VARY:
+        return _twin_null(found)
+    accuracy = np.array([retrained[f"{split}_accuracy"] for split in _RETENTIONS])
     own = _loss(metric)(retrained[metric])
     noise = ranking.deviations(accuracy) if metric == "retention_deviation" else own
     away = _loss(metric)(original[metric]) if original else np.array([np.nan])
     if not (np.isfinite(noise).all() and np.isfinite(away).all()):
         return None, np.nan, "No groups: the retrained or the original models lack this number at some seed."
     return ranking.deviation_null(accuracy) if metric == "retention_deviation" else ranking.own_null(own), float(away.mean()), ""
+
+
+def _twin_null(found: Cell) -> tuple[ranking.Null | None, float, str]:
+    """The same where every seed has its own split: there two seeds differ by more than retraining's noise."""
+    retrained, original = (found.values.get((name, "corrected"), {}) for name in REFERENCES)
+    own = np.array([retrained[f"{split}_accuracy"] for split in _RETENTIONS])
+    apart = np.abs(found.twins / np.where(own > 0, own, np.nan) - 1).sum(0)
+    away = original.get("retention_deviation", np.array([np.nan]))
+    if not (np.isfinite(apart).all() and np.isfinite(away).all()):
+        return None, np.nan, "No groups: splits differ between the seeds, and second retrained models or originals are missing in some."
+    return ranking.twin_null(apart), float(away.mean()), ""
 
 
 def _loss(metric: str) -> Callable[[Any], Any]:
@@ -373,10 +403,17 @@ def _failures(failures: pd.DataFrame, variant: str | None) -> dict[Key, str]:
 
 def _varies(seeds: pd.DataFrame) -> str:
     """What differs between seeds. Only where split and forget set do too, an interval speaks of more than the initialisation."""
-    fixed = [word for word, column in (("split", "split"), ("forget set", "forget")) if seeds[column].nunique(dropna=False) < 2]
-    if not fixed:
-        return "split, forget set and initialisation"
-    return f"initialisation only: weights and data order vary, {' and '.join(fixed)} {'do' if len(fixed) > 1 else 'does'} not"
+    if seeds["split"].nunique(dropna=False) > 1:  # another split has another forget set
+        return ALL_VARY
+    return "initialisation only: weights and data order vary, split and forget set do not"
+
+
+def _twins(seeds: pd.DataFrame, twins: pd.DataFrame) -> Floats:
+    """Their accuracies in the order of the seeds."""
+    retrained = seeds[seeds["method"] == "retrained"].sort_values("seed")
+    columns = [f"{split}_accuracy" for split in _RETENTIONS]
+    known = {row["split"]: [float(row[column]) for column in columns] for row in _rows(twins)}
+    return np.array([known.get(split, [np.nan] * len(columns)) for split in retrained["split"]], np.float64).T
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -64,6 +64,8 @@ METRICS: dict[str, Metric] = {
     "indiscernibility": Metric("Indiscernibility", "Indisc.", "up", "rate", "1 − |2·MIA − 1| per seed. 1 = the population attack guesses."),
     "rte": Metric("Speed-up over retraining", "Speed-up", "up", "times", "Seconds to retrain divided by seconds to unlearn, measured alone."),
     "unlearn_s": Metric("Time to unlearn", "Time", "down", "seconds", "Median of dedicated, warmed-up repeats."),
+    "live_share": Metric("Live weights in the selection", "Live", "", "share",
+                         "Of the weights that the method chooses to redraw, move or shake, how many can influence an output at this image size."),
     "image_passes": Metric("Image passes", "Image passes", "down", "count",
                            "Images sent forward or backward: run time without the machine."),
 }

@@ -50,6 +50,12 @@ class View:
     def study(self, study: str) -> Row:
         return next(row for row in self.studies if row["study"] == study)
 
+    def follows(self, study: str | None) -> dict[str, str]:
+        """What a request says of the study that it follows: its name, where others are on the same data and model."""
+        rows = [row for row in self.studies if row["study"] == study]
+        alike = {row["name"] for row in self.studies for mine in rows if (row["dataset"], row["model"]) == (mine["dataset"], mine["model"])}
+        return {"study": str(rows[0]["name"])} if len(alike) > 1 else {}
+
     def named(self, dataset: str, model: str) -> str:
         return f"{filters.label(dataset, self.catalogue['datasets'])}, {filters.label(model, self.catalogue['models'])}"
 

@@ -1,6 +1,7 @@
 """The form of a method's hyper-parameters, made from what it declares, and the request that it amounts to."""
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from math import floor, log10
 from typing import Any
@@ -56,13 +57,14 @@ def differences(values: Params, other: Params) -> list[str]:
 
 def command(request: Mapping[str, Any], usual: Params) -> str:
     """The command line that does what a request asks for; parameters at their default are left out."""
-    words = ["python -m engine rerun", request["method"], "--dataset", request["dataset"], "--model", request["model"],
+    words = ["python", "-m", "engine", "rerun", request["method"], "--dataset", request["dataset"], "--model", request["model"],
              "--seed", str(request["seed"])]
     words += ["--variant", request["variant"]] if request["variant"] != "corrected" else []
+    words += ["--study", request["study"]] if request.get("study") else []
     for name, value in request["params"].items():
         if value != usual.get(name):
             words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def _key(method: Mapping[str, Any], where: str, param: Mapping[str, Any]) -> str:

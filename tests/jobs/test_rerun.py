@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.cli import main
+from engine.errors import BadInput
 from engine.jobs import catalogue, rerun
 from engine.jobs.study import Study
 from engine.jobs.study import read as read_study
@@ -80,6 +81,15 @@ def test_settings_of_a_stored_study_are_attacked_on_a_fresh_target(small: Study,
 def test_a_rerun_follows_the_pool_and_recipe_of_the_stored_study(small: Study) -> None:
     cell = rerun.ask("ft", "digits", "cnn", 0).cell
     assert cell.data.pool == 300 and dict(cell.recipe) == replace(Recipe(), epochs=2, batch=32).to_dict()
+
+
+def test_a_rerun_follows_the_study_that_is_named(small: Study, tmp_path: Path) -> None:
+    (tmp_path / "studies" / "z.yaml").write_text(STUDY.replace("small", "other").replace("pool: 300", "pool: 200, forget_share: 0.2"))
+    asked = rerun.ask("ft", "digits", "cnn", 0, study="other")
+    assert (asked.cell.data.pool, asked.cell.data.forget_share) == (200, 0.2) and "--study other" in rerun.command(asked)
+    assert "--study" not in rerun.command(rerun.ask("ft", "digits", "cnn", 0))
+    with pytest.raises(BadInput, match="no study named 'mine' on digits with cnn; there are: .*small"):
+        rerun.ask("ft", "digits", "cnn", 0, study="mine")
 
 
 @pytest.mark.parametrize(("arguments", "says"), [

@@ -35,7 +35,7 @@ def six(tmp_path_factory: pytest.TempPathFactory) -> Shipped:
 @pytest.fixture(scope="module")
 def cells(six: Shipped, tmp_path_factory: pytest.TempPathFactory) -> list[standings.Cell]:
     with reader.open_results(six.file, tmp_path_factory.mktemp("none")) as db:
-        return [standings.cell(study, *(ask(db, study=study["study"]) for ask in (queries.results, queries.seed_runs, queries.failures)))
+        return [standings.cell(study, *(ask(db, study=study["study"]) for ask in standings.EVIDENCE))
                 for study in standings.newest(queries.studies(db).to_dict("records"))]
 
 
@@ -172,7 +172,7 @@ def test_u_lira_may_find_out_what_the_cheap_attack_calls_good(full: Shipped, tmp
     shipped = packed(home, {})
     with reader.open_results(shipped.file, tmp_path) as db:
         (study,) = queries.studies(db).to_dict("records")
-        asked = [ask(db, study=study["study"]) for ask in (queries.results, queries.seed_runs, queries.failures)]
+        asked = [ask(db, study=study["study"]) for ask in standings.EVIDENCE]
     asked[0].loc[asked[0]["method"] == "retrained", ["balanced_accuracy", "balanced_accuracy_lo", "balanced_accuracy_hi"]] = [0.5, 0.49, 0.51]
     cell = standings.cell(study, *asked)
     assert "But U-LiRA, which looks at single examples, finds out MSG." in findings.leaderboard([cell], standings.overall([cell]), LOOKS)
@@ -218,4 +218,4 @@ def test_leaderboard_of_all_cells(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.usefixtures("shown")
 def test_leaderboard_of_what_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["leaderboard", "--dataset", "cifar10"]) == 2
-    assert "no study on cifar10 with cnn is stored; there are: digits/cnn, digits/resnet18" in capsys.readouterr().err
+    assert "no study on cifar10/cnn is stored; there are: digits/cnn, digits/resnet18" in capsys.readouterr().err

@@ -14,14 +14,14 @@ from engine.store import queries, standings
 from engine.store.standings import Cell
 
 NAN = float("nan")
-STUDY = {"study": "s1", "dataset": "digits", "model": "cnn", "done": 9}
+STUDY = {"study": "s1", "dataset": "digits", "model": "cnn", "forget_share": 0.1, "done": 9}
 RUNS = ["dataset", "model", "method", "variant", "seed", "split", "forget", "run_id"]
 FAILURES = ["role", "kind", "method", "variant", "seed", "split", "status", "error", "attempts", "run_id", "command"]
 Spec = Mapping[str, Any]
 
 
 def made(methods: Mapping[str, Spec], *, seeds: int = 10, study: Spec = STUDY, failures: list[dict[str, Any]] | None = None,
-         variant: str | None = None, splits: bool = False) -> Cell:
+         variant: str | None = None, splits: bool = False, twin: bool = False) -> Cell:
     """A cell whose models differ from retraining by what is said of each method: dev (Retention Deviation), mia, kept, ulira, rte, seeds."""
     rng = np.random.default_rng(0)
     runs, heads = [], []
@@ -45,7 +45,10 @@ def made(methods: Mapping[str, Spec], *, seeds: int = 10, study: Spec = STUDY, f
     columns = [*dict.fromkeys(["method", "variant", "seeds", *(f"{m}{end}" for m in queries.METRICS for end in ("", "_lo", "_hi"))])]
     results = pd.DataFrame(heads).reindex(columns=columns)
     models = pd.DataFrame(runs, columns=[*RUNS, *queries.SEED_METRICS])
-    return standings.cell(study, results, models, pd.DataFrame(failures or [], columns=FAILURES), variant=variant)
+    seconds = [{"split": seed, "run_id": f"twin-{seed}", "retain_accuracy": 0.99, "forget_accuracy": 0.9 + twin, "test_accuracy": 0.9}
+               for seed, twin in enumerate(rng.normal(0, 0.002, seeds))]
+    twins = pd.DataFrame(seconds if twin else [], columns=["split", "run_id", "retain_accuracy", "forget_accuracy", "test_accuracy"])
+    return standings.cell(study, results, models, pd.DataFrame(failures or [], columns=FAILURES), twins, variant=variant)
 
 
 def groups(cell: Cell, metric: str) -> dict[str, str | None]:
@@ -141,6 +144,18 @@ def test_newest_study_of_each_dataset_and_model() -> None:
                {**STUDY, "study": "lost", "dataset": NAN}]
     assert [row["study"] for row in standings.newest(studies)] == ["new", "deep"]
     assert [row["study"] for row in standings.newest(studies, "old")] == ["old", "deep"]
+    fewer = {**STUDY, "study": "fewer", "forget_share": 0.05}
+    assert [row["study"] for row in standings.newest([*studies, fewer])] == ["fewer", "new", "deep"]
+    assert made({"a": {}}, study=fewer).name == "digits/cnn, 5 % forgotten"
+
+
+def test_where_splits_vary_the_noise_is_that_of_two_retrained_models_of_one_split() -> None:
+    methods = {"near": {"dev": 0.001}, "far": {"dev": 0.09}}
+    without = made(methods, splits=True).table("retention_deviation")
+    assert "second retrained models" in without.note and without.of(("near", "corrected")).group is None  # pyright: ignore[reportOptionalMemberAccess]
+    table = made(methods, splits=True, twin=True).table("retention_deviation")
+    assert {entry.method: entry.group for entry in table.entries} == {"near": "G1", "far": "G3"}
+    assert table.floor == 0 < table.limit < 0.01
 
 
 def test_pages_need_not_wait_for_it() -> None:
