@@ -1,8 +1,9 @@
-"""Can this attack be believed here? Three checks against models whose answer is known.
+"""Can this attack be believed here? Four checks against models, and worlds, whose answer is known.
 
     retrained_at_chance   retrained models leak nothing: the interval must lie inside 1/2 +- delta
     original_has_power    original models do leak: the interval must lie above 1/2 + margin
     planted_shift         retrained models, with a known shift added to phi of forgotten examples: it must be found again
+    shuffled_at_chance    any models, whose values are dealt anew to the two worlds: nothing is left to find
 
 Each ends as `passed`, `failed` (the whole interval contradicts it) or `too few models` (the interval allows both, or fewer
 than six splits: simulated 95 % intervals hold 86 to 99 % of the time from six splits up, down to 79 % with four).
@@ -16,7 +17,7 @@ from jaxtyping import Float, Int
 from scipy.stats import norm
 
 from engine.attacks.bootstrap import DRAWS, Estimate
-from engine.attacks.gaussians import FORGOTTEN, NEVER
+from engine.attacks.gaussians import FORGOTTEN, NEVER, NOT_USED
 from engine.attacks.u_lira import CrossFit, ULiraResult, cross_fit, measure
 from engine.errors import DataError
 
@@ -70,6 +71,34 @@ def planted_shift(phi: Float[np.ndarray, "m n"], world: Int[np.ndarray, "m n"], 
     return _check("planted_shift", result, result.balanced_accuracy, expected - tolerance, expected + tolerance,
                   f"95 % interval of balanced accuracy within {tolerance:.3f} of {expected:.3f}, what a shift of {shift:g} sigma "
                   f"gives on these values (Gaussian with known centres: {norm.cdf(shift / 2):.3f})")
+
+
+def shuffled_at_chance(phi: Float[np.ndarray, "m n"], world: Int[np.ndarray, "m n"], split: Int[np.ndarray, " m"], *,
+                       delta: float = DELTA, seed: int = 0, draws: int = DRAWS) -> Check:
+    """Deal the worlds of each example anew among its groups (all its values in one split and world), and attack the whole.
+
+    Group by group, since values of one split belong together; how many groups a world has stays as it is. What leaks here is the
+    attack's own: a fit that has seen what it scores, or a score that counts how a world is made up. Raises: DataError as `u_lira`.
+    """
+    result = measure(cross_fit(phi, shuffled(world, split, seed), split), seed=seed, draws=draws)
+    return _check("shuffled_at_chance", result, result.balanced_accuracy, 0.5 - delta, 0.5 + delta,
+                  f"95 % interval of balanced accuracy, worlds dealt anew, inside {0.5 - delta:.3f} to {0.5 + delta:.3f}")
+
+
+def shuffled(world: Int[np.ndarray, "m n"], split: Int[np.ndarray, " m"], seed: int = 0) -> Int[np.ndarray, "m n"]:
+    """The same codes, dealt anew to the groups of each example: every value of a group gets the group's new world."""
+    place = np.unique(split, return_inverse=True)[1]
+    splits, codes = range(int(place.max()) + 1), (NEVER, FORGOTTEN)
+    there = np.stack([(world[place == s] == code).any(0) for s in splits for code in codes])  # [2 s, n]
+    forgotten = there[FORGOTTEN::2].sum(0)
+    chance = np.where(there, np.random.default_rng(seed).random(there.shape), np.inf)
+    dealt = np.where(chance.argsort(0).argsort(0) < forgotten, FORGOTTEN, NEVER)
+    made = np.full_like(world, NOT_USED)
+    for s in splits:
+        rows = place == s
+        for code in codes:
+            made[rows] = np.where(world[rows] == code, dealt[2 * s + code], made[rows])
+    return made
 
 
 def _judge_who_knows(fit: CrossFit, shift: float) -> float:

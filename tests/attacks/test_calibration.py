@@ -3,7 +3,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from engine.attacks.calibration import original_has_power, planted_shift, retrained_at_chance
+from engine.attacks.calibration import original_has_power, planted_shift, retrained_at_chance, shuffled, shuffled_at_chance
 from engine.attacks.u_lira import u_lira
 from engine.errors import DataError
 
@@ -71,3 +71,17 @@ def test_planting_needs_a_positive_shift_and_leaves_phi_alone(worlds: Worlds):
     np.testing.assert_array_equal(phi, before)
     with pytest.raises(DataError, match="positive"):
         planted_shift(phi, world, split, shift=0.0)
+
+
+def test_dealt_anew_a_strong_leak_is_gone_and_groups_stay_whole(worlds: Worlds):
+    phi, world, split = worlds(**STUDY, shift=2.0)
+    assert u_lira(phi, world, split).balanced_accuracy.value > 0.75
+    assert shuffled_at_chance(phi, world, split)["outcome"] == "passed"
+    dealt = shuffled(world, split)
+    assert ((dealt == -1) == (world == -1)).all() and (dealt != world).any()
+    for s in range(STUDY["splits"]):
+        for code in (0, 1):  # every group has one world only
+            new = np.where(world[split == s] == code, dealt[split == s], -1)
+            assert ((new == 1).any(0) & (new == 0).any(0)).sum() == 0
+    forgotten = [np.stack([(w[split == s] == 1).any(0) for s in range(STUDY["splits"])]).sum(0) for w in (world, dealt)]
+    assert (forgotten[0] == forgotten[1]).all() and (shuffled(world, split) == dealt).all()
