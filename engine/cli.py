@@ -100,6 +100,12 @@ def _parser() -> argparse.ArgumentParser:
     board.add_argument("--variant", choices=["corrected", "official", "all"], default="corrected")
     board.add_argument("--all", action="store_true", help="every dataset and model, and what holds across them")
 
+    audit = add("audit", _audit, "attack the models of array files that you bring; nothing is trained (docs/audit.md says what such a file holds)")
+    audit.add_argument("files", type=Path, nargs="*", metavar="FILE", help="an .npz or .parquet file")
+    audit.add_argument("--report", type=Path, metavar="FILE.html", help="also write a report that stands alone; of one file")
+    audit.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    audit.add_argument("--example", type=Path, metavar="FILE", help="write a small example file and stop")
+
     take = add("ingest", _ingest, "take finished runs (or the record folders in DIR) into the results")
     take.add_argument("dir", type=Path, nargs="?")
 
@@ -251,6 +257,30 @@ def _doctor(asked: argparse.Namespace) -> tuple[Any, str]:
         "disk": {"free_bytes": shutil.disk_usage(home).free}, "queue": {state: jobs.count(state) for state in set(jobs)},
     }
     return document, "\n".join(f"{name:<9} {value}" for name, value in document.items())
+
+
+# ---- auditing
+
+
+def _audit(asked: argparse.Namespace) -> tuple[Any, str]:
+    from engine.jobs import arrays, audit, catalogue
+    from engine.store import ingest
+
+    if asked.example is not None:
+        arrays.write_example(asked.example)
+        return {"path": str(asked.example)}, f"{asked.example}\nTry it: python -m engine audit {asked.example} --report report.html"
+    if not asked.files:
+        raise BadInput("audit: no file given; `python -m engine audit --example example.npz` writes one to try it with")
+    if asked.report is not None and len(asked.files) > 1:
+        raise BadInput(f"--report: a report is of one file, got {len(asked.files)}; give one file at a time")
+    home = queue.home()
+    catalogue.publish(home)
+    documents = [audit.audit(given, home, seed=asked.seed, command=f"python -m engine audit {path} --seed {asked.seed}")
+                 for path, given in [(path, arrays.read(path)) for path in asked.files]]
+    ingest.ingest(home)
+    if asked.report is not None:
+        audit.write_report(documents[0], _results(), asked.report)
+    return documents, "\n\n".join(map(audit.text, documents)) + (f"\n\n{asked.report}" if asked.report else "")
 
 
 # ---- computing

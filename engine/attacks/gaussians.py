@@ -12,17 +12,20 @@ lose the spread inside a split.
 Why blur: a left-out value is nearer to the better known of two equal centres. With 8 groups a world and no leak at all, the plain
 ratio calls 49 % right and has an AUC of 0.484; with it both are 0.50 (simulated, 16 splits), and more groups make it vanish.
 
-Variance per example where both worlds have 16 or more groups. Below, two numbers per example are too noisy, and one
+Variance per example (`example`) where both worlds have 16 or more groups. Below (`pooled`), two numbers per example are too noisy, and one
 variance for all is worse, as spreads differ widely between examples. There: the example's scale, from both worlds together
 and drawn towards the median example by two degrees of freedom, times one ratio per world, the mean over all examples.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from engine.errors import DataError
+
+Variance = Literal["auto", "example", "pooled"]
 
 NEVER, FORGOTTEN, NOT_USED = 0, 1, -1  # the codes of `world`, and the places of the two worlds on axes of length 2
 OWN_VARIANCE_FROM = 16
@@ -64,8 +67,11 @@ class Groups:
         """Examples with two groups or more in both worlds: one can be left out and still be scored, whichever it is."""
         return (self.number[NEVER] >= 2) & (self.number[FORGOTTEN] >= 2)
 
-    def fit(self, without: int | None = None) -> Gaussians:
-        """Gaussians from all splits, or from all but one. Raises: DataError when no example has two groups left."""
+    def fit(self, without: int | None = None, variance_of: Variance = "auto") -> Gaussians:
+        """Gaussians from all splits, or from all but one; `variance_of` as in the docstring above, or the same for all examples.
+
+        Raises: DataError when no example has two groups left.
+        """
         keep = np.arange(len(self.count)) != without
         mean, inside, present = self.mean[keep], self.inside[keep], self.count[keep] > 0
         groups = present.sum(0)
@@ -78,7 +84,8 @@ class Groups:
         between = (np.where(present, mean - mu, 0.0) ** 2).sum(0)
         variance = within / np.maximum(groups, 1) + between / np.maximum(spare, 1)
         share = _share(between.sum() / spare.sum(), within.sum() / groups.sum())
-        own = (self.number >= OWN_VARIANCE_FROM).all(0)  # by all splits, so that each of its values is scored the same way
+        # by all splits, so that each value of an example is scored the same way
+        own = (self.number >= OWN_VARIANCE_FROM).all(0) if variance_of == "auto" else np.full(self.number.shape[1], variance_of == "example")
         variance = np.where(own, variance, _pooled(variance, spare))
         typical = np.array([np.median(v[s > 0]) if s.any() else 0.0 for v, s in zip(variance, spare, strict=True)])
         floor = np.maximum(FLOOR_SHARE * np.sqrt(typical), FLOOR_NATS)

@@ -1,6 +1,7 @@
 """Attack runs: gather the scores that models left, say who is in which world, attack, and record the result with its calibration."""
 
 import hashlib
+import inspect
 import json
 import time
 from collections.abc import Sequence
@@ -10,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
-from engine.attacks import calibration, u_lira
+from engine.attacks import suite
+from engine.attacks.suite import Found, Models
 from engine.data.catalogue import loaded
 from engine.data.splits import forget_part, half, pool_of
-from engine.errors import RunError
+from engine.errors import DataError, RunError
 from engine.jobs import provenance
 from engine.jobs.cells import Cell
 from engine.jobs.compute import SCORES
@@ -24,37 +26,46 @@ from engine.store import records
 SEED = 0
 
 
-def request(cells: Sequence[Cell], study: str, command: str) -> dict[str, Any]:
-    """What a worker needs to attack all models of one method, as plain values; `run_id` names the attack."""
-    content = {"kind": "attack", "attack": u_lira.INFO.name, "version": u_lira.INFO.version, "seed": SEED, "members": sorted(c.run_id for c in cells)}
-    return {"run_id": records.identity(content), "content": content, "cells": [c.content for c in cells], "study": study, "command": command}
+def requests(cells: Sequence[Cell], retrained: Sequence[Cell], study: str, command: str) -> list[dict[str, Any]]:
+    """What a worker needs for every attack on all models of one method, as plain values; `run_id` names the attack.
+
+    retrained: models that those attacks take which hold unlearned ones against them.
+    """
+    made = []
+    for name, (info, _) in suite.ATTACKS[cells[0].kind].items():
+        content = {"kind": "attack", "attack": name, "version": info.version, "seed": SEED, "members": sorted(c.run_id for c in cells)}
+        beside = retrained if name in suite.PAIRED else []
+        if beside:
+            content["against"] = sorted(c.run_id for c in beside)
+        made.append({"run_id": records.identity(content), "content": content, "attack": name, "cells": [c.content for c in cells],
+                     "retrained": [c.content for c in beside], "study": study, "command": command})
+    return made
+
+
+def needed(asked: dict[str, Any]) -> set[str]:
+    """The runs whose scores an attack reads."""
+    return {*asked["content"]["members"], *asked["content"].get("against", [])}
 
 
 def run(asked: dict[str, Any], home: Path) -> None:
-    """U-LiRA on all models of one method; leaves one record. Raises: RunError when scores are missing, DataError."""
+    """One attack on all models of one method; leaves one record, without numbers and with the reason where there are too few models.
+
+    Raises: RunError when scores are missing or all models diverged.
+    """
     started, clock = provenance.now(), time.perf_counter()
-    cells = [Cell.from_content(c) for c in asked["cells"]]
+    cells, retrained = ([Cell.from_content(c) for c in asked[key]] for key in ("cells", "retrained"))
     first = cells[0]
     data = loaded(first.data.dataset)
     pool = pool_of(data.n_train, first.data.pool)
-    cells, scores = _scores(cells, home, len(pool))
-    worlds = np.stack([world_of(c, pool) for c in cells])
-    splits = np.array([c.data.split for c in cells])
-    result = u_lira.u_lira(scores, worlds, splits, seed=SEED)
-    run_id = asked["run_id"]
-    tables = tables_of(result, run_id, pool, data.labels.numpy()[pool])
-    tables["calibration"] = [c | {"run_id": run_id} for c in checks(first.kind, result, scores, worlds, splits)]
+    mine, beside = _models(cells, home, pool), _models(retrained, home, pool) if retrained else None
+    try:
+        found, reason = suite.ATTACKS[first.kind][asked["attack"]][1](mine, beside, SEED), None
+    except DataError as error:  # our own arrays are sound: there are too few of them
+        found, reason = Found([]), str(error)
+    tables = tables_of(found, asked["run_id"], pool, data.labels.numpy()[pool])
     wall = time.perf_counter() - clock
-    row = _row(asked, first) | {"status": "done", "started": started, "wall_s": wall, "amortised_s": wall}
-    records.write(home, records.Record(run_id, {"runs": [row]} | tables))
-
-
-def checks(kind: str, result: u_lira.ULiraResult, scores: Float[np.ndarray, "m n"], worlds: Int[np.ndarray, "m n"],
-           splits: Int[np.ndarray, " m"]) -> list[dict[str, Any]]:
-    """Calibration rows, for the two kinds of models whose answer is known."""
-    if kind == "retrained":
-        return [{**calibration.retrained_at_chance(result)}, {**calibration.planted_shift(scores, worlds, splits, seed=SEED)}]
-    return [{**calibration.original_has_power(result)}] if kind == "original" else []
+    row = _row(asked, first) | {"status": "done", "error": reason, "started": started, "wall_s": wall, "amortised_s": wall}
+    records.write(home, records.Record(asked["run_id"], {"runs": [row]} | tables))
 
 
 def record_failure(asked: dict[str, Any], home: Path, reason: str) -> None:
@@ -64,27 +75,42 @@ def record_failure(asked: dict[str, Any], home: Path, reason: str) -> None:
     records.write(home, records.Record(run_id, {"runs": [row]}))
 
 
-def _row(asked: dict[str, Any], first: Cell) -> dict[str, Any]:
-    source = Path(u_lira.__file__).read_bytes()
+def plain_row(content: dict[str, Any], name: str, kind: str, command: str) -> dict[str, Any]:
+    """What the row in `runs` says of any attack. kind: of the models; content: everything that its identity is the hash of."""
+    source = Path(inspect.getfile(suite.ATTACKS[kind][name][1])).read_bytes() + Path(inspect.getfile(suite.module_of(name))).read_bytes()
     return {
-        "run_id": asked["run_id"], "kind": "attack", "study": asked["study"], "dataset": first.data.dataset, "model": first.model,
-        "method": first.method, "variant": first.variant, "attack": u_lira.INFO.name, "protocol": "u_lira", "seed": SEED,
-        "params": json.dumps(dict(first.params), sort_keys=True), "cell": json.dumps(asked["content"], sort_keys=True), "mode": first.numeric.mode,
-        "precision": first.numeric.precision, "device": first.numeric.device, "threads": torch.get_num_threads(), "command": asked["command"],
+        "run_id": records.identity(content), "kind": "attack", "method": kind, "attack": name, "cell": json.dumps(content, sort_keys=True),
+        "status": "done", "device": "cpu", "threads": torch.get_num_threads(), "command": command,
         "source_hash": hashlib.sha256(source).hexdigest()[:16], "machine": provenance.machine("cpu"), "versions": provenance.versions(),
         **provenance.source(),
     }
 
 
-def tables_of(result: u_lira.ULiraResult, run_id: str, pool: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> dict[str, list[records.Row]]:
-    """The rows of an attack's result, by table."""
-    metrics = [{"run_id": run_id, **m} for m in result.metrics()]
-    e = result.examples
-    columns = {f.name: getattr(e, f.name).tolist() for f in fields(e)}
-    examples = [{"run_id": run_id, "example": int(pool[i]), "label": int(labels[i])}
-                | {name: v[i] if np.isfinite(v[i]) else None for name, v in columns.items()} for i in range(len(pool))]
-    roc = [{"run_id": run_id, "fpr": float(f), "tpr": float(t)} for f, t in zip(result.fpr, result.tpr, strict=True)]
-    return {"metrics": metrics, "examples": examples, "roc": roc}
+def _row(asked: dict[str, Any], first: Cell) -> dict[str, Any]:
+    return plain_row(asked["content"], asked["attack"], first.kind, asked["command"]) | {
+        "study": asked["study"], "dataset": first.data.dataset, "model": first.model, "method": first.method, "variant": first.variant,
+        "protocol": "u_lira", "seed": SEED, "params": json.dumps(dict(first.params), sort_keys=True), "mode": first.numeric.mode,
+        "precision": first.numeric.precision, "device": first.numeric.device,
+    }
+
+
+def tables_of(found: Found, run_id: str, names: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"] | None) -> dict[str, list[records.Row]]:
+    """The rows of an attack's result, by table. names, labels: of the examples, in the order of its arrays."""
+    made: dict[str, list[records.Row]] = {
+        "metrics": [{"run_id": run_id, **m} for m in found.metrics if np.isfinite(m["value"])],
+        "calibration": [{"run_id": run_id, **check} for check in found.checks],
+    }
+    if found.examples is not None:
+        columns = {f.name: getattr(found.examples, f.name).tolist() for f in fields(found.examples)}
+        made["examples"] = [{"run_id": run_id, "example": int(names[i]), "label": None if labels is None else int(labels[i])}
+                            | {name: v[i] if np.isfinite(v[i]) else None for name, v in columns.items()} for i in range(len(names))]
+    if (listed := found.listed) is not None:
+        made["examples"] = [{"run_id": run_id, "example": int(names[i]), "label": None if labels is None else int(labels[i]), "half": half,
+                             "chosen": float(listed.chosen[half, k]), "balanced_accuracy": float(listed.reported[half, k])}
+                            for half in (0, 1) for k, i in enumerate(listed.example[half])]
+    if found.curve is not None:
+        made["roc"] = [{"run_id": run_id, "fpr": float(f), "tpr": float(t)} for f, t in zip(found.curve.fpr, found.curve.tpr, strict=True)]
+    return made
 
 
 def world_of(cell: Cell, pool: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
@@ -98,8 +124,8 @@ def world_of(cell: Cell, pool: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     return world
 
 
-def _scores(cells: Sequence[Cell], home: Path, n: int) -> tuple[list[Cell], np.ndarray]:
-    """The models that left scores (a diverged one has none), and phi [m, n]."""
+def _models(cells: Sequence[Cell], home: Path, pool: Int[np.ndarray, " n"]) -> Models:
+    """Those that left scores; a diverged one has none."""
     kept, found = [], []
     for cell in cells:
         path = home / "runs" / cell.run_id / SCORES
@@ -110,7 +136,7 @@ def _scores(cells: Sequence[Cell], home: Path, n: int) -> tuple[list[Cell], np.n
             raise RunError(f"the scores of run {cell.run_id} are not in {path.parent}; run the study again, it computes what is missing")
     if not kept:
         raise RunError(f"all {len(cells)} models of {cells[0].method} diverged: there is nothing to attack")
-    stacked = np.stack(found)
-    if stacked.shape[1] != n:
-        raise RunError(f"scores of {stacked.shape[1]} examples, but the pool has {n}; delete these runs and run the study again")
-    return kept, stacked
+    phi = np.stack(found)
+    if phi.shape[1] != len(pool):
+        raise RunError(f"scores of {phi.shape[1]} examples, but the pool has {len(pool)}; delete these runs and run the study again")
+    return Models(phi, np.stack([world_of(c, pool) for c in kept]), np.array([c.data.split for c in kept]))

@@ -64,8 +64,7 @@ class Driver:
             attacks = self._attacks(wanted)
             timed = self._timed(chosen)
             self._declare(wanted, chosen, attacks, timed)
-            open_attacks = [a for a in attacks.values() if not self.known.finished(a["run_id"])]
-            attacked = {c.run_id for role, c in wanted if role == "u_lira" for a in open_attacks if c.run_id in a["content"]["members"]}
+            attacked = set[str]().union(*(attack.needed(a) for a in attacks if not self.known.finished(a["run_id"])))
             self._models(executor, [c for role, c in wanted if role != "u_lira"], [c for role, c in wanted if role == "u_lira" and c.run_id in attacked],
                          skipped=sum(role == "u_lira" and c.run_id not in attacked for role, c in wanted))
             self._attack(executor, attacks)
@@ -147,20 +146,21 @@ class Driver:
                 self.counts.failed += cell.run_id in asked
                 self.counts.failures.append(cell.run_id)
 
-    def _attacks(self, wanted: Sequence[tuple[str, Cell]]) -> dict[str, dict[str, Any]]:
-        """The attack on each method, as a request, by method."""
+    def _attacks(self, wanted: Sequence[tuple[str, Cell]]) -> list[dict[str, Any]]:
+        """Every attack on each method, as requests."""
         by_method: dict[str, list[Cell]] = {}
         for role, cell in wanted:
             if role == "u_lira":
                 by_method.setdefault(cell.key, []).append(cell)
-        return {method: attack.request(cells, self.study.name, self.command) for method, cells in by_method.items()}
+        retrained = by_method.get("retrained", [])
+        return [asked for cells in by_method.values() for asked in attack.requests(cells, retrained, self.study.name, self.command)]
 
-    def _attack(self, executor: Local, attacks: dict[str, dict[str, Any]]) -> None:
-        todo = [a for a in attacks.values() if not self.known.finished(a["run_id"])]
+    def _attack(self, executor: Local, attacks: Sequence[dict[str, Any]]) -> None:
+        todo = [a for a in attacks if not self.known.finished(a["run_id"])]
         self.counts.planned += len(attacks)
         self.counts.skipped += len(attacks) - len(todo)
         if todo:
-            executor.run_attacks(todo, Progress("U-LiRA attacks", len(todo), "attacks", quiet=self.quiet))
+            executor.run_attacks(todo, Progress("attacks", len(todo), "attacks", quiet=self.quiet))
         for a in todo:
             if self.known.locally(a["run_id"]):
                 self.counts.done += 1
@@ -192,11 +192,11 @@ class Driver:
 
     # ---- records
 
-    def _declare(self, wanted: Sequence[tuple[str, Cell]], chosen: dict[str, dict[str, Any]], attacks: dict[str, dict[str, Any]],
+    def _declare(self, wanted: Sequence[tuple[str, Cell]], chosen: dict[str, dict[str, Any]], attacks: Sequence[dict[str, Any]],
                  timed: Sequence[Cell]) -> None:
         """The study's own record: which runs belong to it, done or not yet."""
         members = [(c.run_id, role, c.key) for role, c in wanted]
-        members += [(a["run_id"], "attack", method) for method, a in attacks.items()]
+        members += [(a["run_id"], "attack", Cell.from_content(a["cells"][0]).key) for a in attacks]
         members += [(timing_id(c, self.study.repeats, self.timing_threads), "timing", c.key) for c in timed]
         members += [(run_id, "tuning", method) for run_id, method in self._tuned.items()]
         members += [(records.identity(self.study.search_content(method)), "search", method) for method in self.study.searches()]

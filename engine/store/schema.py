@@ -5,7 +5,7 @@ declaration of a study itself. A run leaves one record (`records.py`); each of i
 `run_id`, and the row of `runs` with that id is its provenance.
 """
 
-VERSION = 1  # raise on any change below and add the step to MIGRATIONS
+VERSION = 2  # raise on any change below and add the step to MIGRATIONS
 
 # table -> column -> (DuckDB type, what it means)
 TABLES: dict[str, dict[str, tuple[str, str]]] = {
@@ -26,7 +26,7 @@ TABLES: dict[str, dict[str, tuple[str, str]]] = {
         "params": ("VARCHAR", "JSON: hyper-parameters"),
         "cell": ("VARCHAR", "JSON: everything that run_id is the hash of"),
         "status": ("VARCHAR", "done | stopped (early, as hopeless) | diverged"),
-        "error": ("VARCHAR", "what went wrong, or null"),
+        "error": ("VARCHAR", "what went wrong, or why an attack has no numbers; or null"),
         "mode": ("VARCHAR", "exact (loop) | fast (fused)"),
         "precision": ("VARCHAR", "fp32 | bf16 | fp64"),
         "device": ("VARCHAR", "cpu | cuda"),
@@ -73,6 +73,8 @@ TABLES: dict[str, dict[str, tuple[str, str]]] = {
         "mu_never": ("DOUBLE", ""),
         "sigma_never": ("DOUBLE", ""),
         "balanced_accuracy": ("DOUBLE", "of the attack on this example, 1/2 = not exposed; null with under two models in a world"),
+        "half": ("BIGINT", "attack `exposure`: the half of the splits, 0 or 1, on which it is among the most exposed; balanced_accuracy is on the other"),
+        "chosen": ("DOUBLE", "attack `exposure`: balanced accuracy on that half, which flatters"),
     },
     "calibration": {
         "run_id": ("VARCHAR", "the attack that was checked"),
@@ -110,7 +112,9 @@ TABLES: dict[str, dict[str, tuple[str, str]]] = {
 INGESTED = {"run_id": ("VARCHAR", "a record that is in this file"), "sha256": ("VARCHAR", "of its record.json")}
 
 # version -> statements (unqualified table names) that bring a file of version - 1 up to it
-MIGRATIONS: dict[int, list[str]] = {}
+MIGRATIONS: dict[int, list[str]] = {
+    2: ["ALTER TABLE examples ADD COLUMN half BIGINT", "ALTER TABLE examples ADD COLUMN chosen DOUBLE"],
+}
 
 
 def stored() -> dict[str, dict[str, tuple[str, str]]]:
