@@ -42,6 +42,7 @@ from engine.attacks import bootstrap, gaussians
 from engine.attacks.bootstrap import DRAWS
 from engine.attacks.gaussians import FORGOTTEN, NEVER, NOT_USED, PRIOR_DF, Groups, check
 from engine.attacks.info import AttackInfo
+from engine.attacks.models import Models
 from engine.attacks.rates import Metric, Rates, count, rates_over_clusters
 from engine.attacks.u_lira import FIT_NOISE, CrossFit, ULiraResult, cross_fit, measure
 from engine.attacks.versus_retrained import side_by_side
@@ -60,15 +61,6 @@ SHARE = 0.1  # of the examples, that are called vulnerable
 FEWEST_EXAMPLES = 10  # chosen on a half, or nobody is
 FEWEST_SPLITS = 3  # in a half to choose from
 BLOCK = 2**18  # kernels that are computed at once: as many as stay in a processor's cache
-
-
-@dataclass(frozen=True)
-class Models:
-    """phi of many models. world: 2 kept in training, 1 in the forget set, 0 never seen, -1 not used; split: models that share training data."""
-
-    phi: Float[np.ndarray, "m n"]
-    world: Int[np.ndarray, "m n"]
-    split: Int[np.ndarray, " m"]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Int
 
 from engine.attacks import suite
-from engine.attacks.suite import Found, Models
+from engine.attacks.models import Models
+from engine.attacks.suite import Found
 from engine.data.catalogue import loaded
 from engine.data.splits import forget_part, half, pool_of
 from engine.errors import DataError, RunError
@@ -26,19 +27,19 @@ from engine.store import records
 SEED = 0
 
 
-def requests(cells: Sequence[Cell], retrained: Sequence[Cell], study: str, command: str) -> list[dict[str, Any]]:
+def requests(cells: Sequence[Cell], references: Mapping[str, Sequence[Cell]], study: str, command: str) -> list[dict[str, Any]]:
     """What a worker needs for every attack on all models of one method, as plain values; `run_id` names the attack.
 
-    retrained: models that those attacks take which hold unlearned ones against them.
+    references: retrained and original models by kind, for attacks that take them beside unlearned ones.
     """
     made = []
     for name, (info, _) in suite.ATTACKS[cells[0].kind].items():
         content = {"kind": "attack", "attack": name, "version": info.version, "seed": SEED, "members": sorted(c.run_id for c in cells)}
-        beside = retrained if name in suite.PAIRED else []
+        beside = {kind: references[kind] for kind in suite.BESIDE.get(name, ())}
         if beside:
-            content["against"] = sorted(c.run_id for c in beside)
+            content["against"] = sorted(c.run_id for group in beside.values() for c in group)
         made.append({"run_id": records.identity(content), "content": content, "attack": name, "cells": [c.content for c in cells],
-                     "retrained": [c.content for c in beside], "study": study, "command": command})
+                     "beside": {kind: [c.content for c in group] for kind, group in beside.items()}, "study": study, "command": command})
     return made
 
 
@@ -53,11 +54,11 @@ def run(asked: dict[str, Any], home: Path) -> None:
     Raises: RunError when scores are missing or all models diverged.
     """
     started, clock = provenance.now(), time.perf_counter()
-    cells, retrained = ([Cell.from_content(c) for c in asked[key]] for key in ("cells", "retrained"))
+    cells = [Cell.from_content(c) for c in asked["cells"]]
     first = cells[0]
     data = loaded(first.data.dataset)
     pool = pool_of(data.n_train, first.data.pool)
-    mine, beside = _models(cells, home, pool), _models(retrained, home, pool) if retrained else None
+    mine, beside = _models(cells, home, pool), {kind: _models([Cell.from_content(c) for c in group], home, pool) for kind, group in asked["beside"].items()}
     try:
         found, reason = suite.ATTACKS[first.kind][asked["attack"]][1](mine, beside, SEED), None
     except DataError as error:  # our own arrays are sound: there are too few of them

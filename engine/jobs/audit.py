@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from engine.attacks import suite
+from engine.attacks.models import Models
 from engine.attacks.rates import FPRS, Metric
-from engine.attacks.suite import Found, Models
+from engine.attacks.suite import Found
 from engine.errors import DataError, Diverged
 from engine.jobs import attack, provenance
 from engine.jobs.arrays import KINDS, Arrays
@@ -30,11 +31,12 @@ def audit(arrays: Arrays, home: Path, *, seed: int = 0, command: str = "") -> di
     runs, warnings = list[str](), list[str]()
     for kind, mine in models.items():
         for name, (info, run) in suite.ATTACKS[kind].items():
-            if name in suite.PAIRED and "retrained" not in models:
+            beside = {other: models[other] for other in suite.BESIDE.get(name, ()) if other in models}
+            if name in suite.BESIDE and not beside and name not in suite.MAY_LACK:
                 continue
             key, clock, started = name if kind == "unlearned" else f"{name}/{kind}", time.perf_counter(), provenance.now()
             try:
-                found[key] = run(mine, models.get("retrained"), seed)
+                found[key] = run(mine, beside, seed)
             except (DataError, Diverged) as error:
                 warnings.extend(f"{key}: {fault}" for fault in str(error).splitlines())
                 continue

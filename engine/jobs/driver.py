@@ -152,8 +152,7 @@ class Driver:
         for role, cell in wanted:
             if role == "u_lira":
                 by_method.setdefault(cell.key, []).append(cell)
-        retrained = by_method.get("retrained", [])
-        return [asked for cells in by_method.values() for asked in attack.requests(cells, retrained, self.study.name, self.command)]
+        return [asked for cells in by_method.values() for asked in attack.requests(cells, by_method, self.study.name, self.command)]
 
     def _attack(self, executor: Local, attacks: Sequence[dict[str, Any]]) -> None:
         todo = [a for a in attacks if not self.known.finished(a["run_id"])]

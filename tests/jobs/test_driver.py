@@ -66,7 +66,8 @@ def test_a_study_runs_whole_is_skipped_when_done_and_shows_in_the_store(tiny: Pa
     assert second.done == 0 and second.skipped == second.planned and rows(lethe_home) == before
     db = reader.open_results(None, lethe_home)
     kinds = dict(db.execute("SELECT kind, count(*) FROM runs WHERE status = 'done' GROUP BY kind").fetchall())
-    assert kinds == {"retrained": 2 + 8 + 1, "original": 2 + 4 + 1, "unlearned": 2 * 2 + 2 * 8 + 4, "attack": 2 + 3 + 2 * 5, "timing": 3, "search": 1, "study": 1}
+    assert kinds == {"retrained": 2 + 8 + 1, "original": 2 + 4 + 1, "unlearned": 2 * 2 + 2 * 8 + 4, "attack": 2 + 3 + 2 * 6, "timing": 3, "search": 1,
+                     "study": 1}
     members, = db.execute("SELECT count(*) FROM members JOIN runs ON runs.run_id = member").fetchall()
     assert members[0] == 8 + 4 + 8 + 16 + 4 + 3 + 1 + 6  # every member is there, the six runs behind the search too
     orphans, = db.execute("SELECT count(*) FROM metrics WHERE run_id NOT IN (SELECT run_id FROM runs)").fetchall()
