@@ -71,7 +71,9 @@ def binned(score: Float[np.ndarray, " n"], member: Bool[np.ndarray, " n"], weigh
            cluster: Int[np.ndarray, " n"], cut: Float[np.ndarray, " e"]) -> Binned:
     """Sums of `weight` by cluster (numbered from 0) and bin of score between the ascending edges `cut`, which must hold 0."""
     clusters, bins = int(cluster.max()) + 1, len(cut) + 1
-    flat = cluster * bins + len(cut) - np.searchsorted(cut, score, side="right")
+    flat = np.searchsorted(cut, score, side="right")
+    np.subtract(len(cut), flat, out=flat)
+    flat += cluster * np.int64(bins)
     sums = [np.bincount(flat, np.where(side, weight, 0.0), clusters * bins).reshape(clusters, bins) for side in (member, ~member)]
     return Binned(sums[0], sums[1], len(cut) - int(np.searchsorted(cut, 0.0, side="right")))
 

@@ -66,7 +66,7 @@ def planted_shift(phi: Float[np.ndarray, "m n"], world: Int[np.ndarray, "m n"], 
     before = cross_fit(phi, world, split)
     sigma = before.groups.fit().sigma[NEVER]
     after = cross_fit(np.where(world == FORGOTTEN, phi + shift * sigma, phi), world, split)
-    expected = _judge_who_knows(before, shift)
+    expected = _judge_who_knows(before, phi[(world != NOT_USED).any(1)], shift)
     result = measure(after, seed=seed, draws=draws)
     return _check("planted_shift", result, result.balanced_accuracy, expected - tolerance, expected + tolerance,
                   f"95 % interval of balanced accuracy within {tolerance:.3f} of {expected:.3f}, what a shift of {shift:g} sigma "
@@ -101,11 +101,16 @@ def shuffled(world: Int[np.ndarray, "m n"], split: Int[np.ndarray, " m"], seed: 
     return made
 
 
-def _judge_who_knows(fit: CrossFit, shift: float) -> float:
+def _judge_who_knows(fit: CrossFit, phi: Float[np.ndarray, "m n"], shift: float) -> float:
     """Balanced accuracy of "nearer to mu + shift * sigma than to mu", shown never-seen values as they are and shifted."""
-    never = (fit.world == NEVER) & (fit.weight > 0)
-    z, weight = fit.never_z[never], fit.weight[never]
-    known = np.average((z > -shift / 2) * 0.5 + (z < shift / 2) * 0.5, weights=weight)
+    right = total = 0.0
+    for s in range(len(fit.groups.count)):
+        rows, weight = fit.place == s, fit.weight_of(s)
+        never = (fit.world[rows] == NEVER) & (weight > 0)
+        z = fit.groups.fit(s).z(phi[rows].astype(np.float64) - fit.base, NEVER)[never]
+        right += float((((z > -shift / 2) * 0.5 + (z < shift / 2) * 0.5) * weight[never]).sum())
+        total += float(weight[never].sum())
+    known = right / total
     noise = (fit.groups.fit().blur - 1).sum(0)[fit.groups.usable]  # variance of the distance between the centres, in sigma^2
     ordered = norm.cdf(shift / np.sqrt(np.maximum(noise, np.finfo(float).tiny))).mean()
     return float(0.5 + (known - 0.5) * (2 * ordered - 1))

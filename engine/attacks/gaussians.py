@@ -18,6 +18,7 @@ and drawn towards the median example by two degrees of freedom, times one ratio 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -72,16 +73,16 @@ class Groups:
 
         Raises: DataError when no example has two groups left.
         """
-        keep = np.arange(len(self.count)) != without
-        mean, inside, present = self.mean[keep], self.inside[keep], self.count[keep] > 0
-        groups = present.sum(0)
+        groups, total, square, within = self._totals.groups, self._totals.total, self._totals.square, self._totals.within
+        if without is not None:  # less one, instead of all others again: a fit for every split then takes as long as one over all of them
+            groups, within = groups - (self.count[without] > 0), np.maximum(within - self.inside[without], 0.0)
+            total, square = total - self._totals.away[without], square - self._totals.away[without] ** 2
         spare = np.maximum(groups - 1, 0)
         if not spare.any():
             raise DataError("no example has two splits in one world, so no spread can be estimated: more splits are needed")
         with np.errstate(invalid="ignore"):  # 0 / 0: an example without a value in that world has no mean
-            mu = (mean * present).sum(0) / groups
-        within = (inside * present).sum(0)
-        between = (np.where(present, mean - mu, 0.0) ** 2).sum(0)
+            mu = self._totals.centre + total / groups
+        between = np.where(spare > 0, np.maximum(square - total**2 / np.maximum(groups, 1), 0.0), 0.0)
         variance = within / np.maximum(groups, 1) + between / np.maximum(spare, 1)
         share = _share(between.sum() / spare.sum(), within.sum() / groups.sum())
         # by all splits, so that each value of an example is scored the same way
@@ -92,12 +93,34 @@ class Groups:
         return Gaussians(mu, np.maximum(np.sqrt(variance), floor[:, None]), 1 + share / np.maximum(groups, 1))
 
 
-def group(phi: Float[np.ndarray, "m n"], world: Int[np.ndarray, "m n"], place: Int[np.ndarray, " m"]) -> Groups:
-    """Sums of phi by split (`place` numbers them from 0), world and example; pairs of world -1 are left out."""
+    @cached_property
+    def _totals(self) -> "_Totals":
+        present = self.count > 0
+        groups = present.sum(0)
+        centre = self.mean.sum(0) / np.maximum(groups, 1)  # a group that has no values is 0 there
+        away = np.where(present, self.mean - centre, 0.0)
+        return _Totals(groups, centre, away, away.sum(0), (away**2).sum(0), self.inside.sum(0))
+
+
+@dataclass(frozen=True)
+class _Totals:
+    """Over the groups of each world and example. away: of a group's mean from `centre`, the mean of all, so that sums of squares lose nothing."""
+
+    groups: Int[np.ndarray, "2 n"]
+    centre: Float[np.ndarray, "2 n"]
+    away: Float[np.ndarray, "s 2 n"]
+    total: Float[np.ndarray, "2 n"]
+    square: Float[np.ndarray, "2 n"]
+    within: Float[np.ndarray, "2 n"]
+
+
+def group(phi: Float[np.ndarray, "m n"], world: Int[np.ndarray, "m n"], place: Int[np.ndarray, " m"],
+          base: Float[np.ndarray, " n"] | float = 0.0) -> Groups:
+    """Sums of phi - base by split (`place` numbers them from 0), world and example; pairs of world -1 are left out."""
     shape = (int(place.max()) + 1, 2, phi.shape[1])
     count, mean, inside = np.zeros(shape, dtype=np.int64), np.zeros(shape), np.zeros(shape)
     for s in range(shape[0]):
-        values, code = phi[place == s], world[place == s]
+        values, code = phi[place == s].astype(np.float64) - base, world[place == s]
         for w in (NEVER, FORGOTTEN):
             used = code == w
             count[s, w] = used.sum(0)

@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from engine.attacks.bootstrap import DRAWS
-from engine.attacks.gaussians import FORGOTTEN, NEVER, NOT_USED
+from engine.attacks.gaussians import NEVER, NOT_USED
 from engine.attacks.info import AttackInfo
 from engine.attacks.rmia import held_out_thresholds
 from engine.attacks.u_lira import CrossFit, ULiraResult, cross_fit, measure
@@ -67,18 +67,18 @@ def lira(phi: Float[np.ndarray, "m n"], world: Int[np.ndarray, "m n"], split: In
 def _one_sided(fit: CrossFit, phi: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "m n"]:
     """How far each scored value lies above the non-members of other splits, in standard deviations."""
     # no member enters, and how many there are does not decide whose variance is used
-    unseen = replace(fit.groups, count=fit.groups.count * np.array([[1], [0]]), number=fit.groups.number[[NEVER, NEVER]])
+    only = np.array([[1], [0]])
+    unseen = replace(fit.groups, count=fit.groups.count * only, mean=fit.groups.mean * only, inside=fit.groups.inside * only,
+                     number=fit.groups.number[[NEVER, NEVER]])
     score = np.zeros(phi.shape)
     for s in range(len(unseen.count)):
         rows = fit.place == s
         z = unseen.fit(without=s).z(phi[rows].astype(np.float64) - fit.base, NEVER)
-        score[rows] = np.where(fit.weight[rows] > 0, z, 0.0)
+        score[rows] = np.where(fit.weight_of(s) > 0, z, 0.0)
     return score
 
 
 def _called(fit: CrossFit) -> Float[np.ndarray, "m n"]:
     """1 where a pair is called member by the other half's threshold, else -1."""
-    scored = fit.weight > 0
-    cluster = np.broadcast_to(fit.place[:, None], scored.shape)[scored]
-    threshold = held_out_thresholds(fit.score[scored], fit.world[scored] == FORGOTTEN, fit.weight[scored], cluster)
+    threshold = held_out_thresholds(*fit.pairs())
     return np.where(fit.score >= threshold[fit.place][:, None], 1.0, -1.0)

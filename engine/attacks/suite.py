@@ -61,18 +61,15 @@ def _u_lira_of_original(mine: Models, others: Others, seed: int) -> Found:
 def _exposure(mine: Models, others: Others, seed: int) -> Found:
     fit = u_lira.cross_fit(mine.phi, mine.world, mine.split)
     found = exposure.exposure(exposure.fit_halves(mine.phi, mine.world, mine.split), seed=seed)
-    return Found([*found.metrics(), *_epsilon(fit.score, fit.world, fit.weight, fit.place, seed)], listed=found.unlearned.most_exposed)
+    return Found([*found.metrics(), *_epsilon(fit, seed)], listed=found.unlearned.most_exposed)
 
 
 def _exposure_of_retrained(mine: Models, others: Others, seed: int) -> Found:
     return replace(_exposure(mine, {}, seed), checks=[calibration.shuffled_at_chance(mine.phi, mine.world, mine.split, seed=seed)])
 
 
-def _epsilon(score: Float[np.ndarray, "m n"], world: Int[np.ndarray, "m n"], weight: Float[np.ndarray, "m n"], place: Int[np.ndarray, " m"],
-             seed: int) -> list[Metric]:
-    scored = weight > 0
-    cluster = np.broadcast_to(place[:, None], scored.shape)[scored]
-    shown = epsilon_lower_bound(score[scored], world[scored] == FORGOTTEN, weight[scored], cluster, delta=DELTA, seed=seed)
+def _epsilon(fit: u_lira.CrossFit, seed: int) -> list[Metric]:
+    shown = epsilon_lower_bound(*fit.pairs(), delta=DELTA, seed=seed)
     return [count("epsilon_lower_bound", shown.value), count("epsilon_most", shown.most)]
 
 

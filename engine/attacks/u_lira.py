@@ -31,7 +31,7 @@ from jaxtyping import Bool, Float, Int
 
 from engine.attacks import bootstrap
 from engine.attacks.bootstrap import DRAWS, Estimate
-from engine.attacks.gaussians import FORGOTTEN, NEVER, NOT_USED, Gaussians, Groups, check, group
+from engine.attacks.gaussians import FORGOTTEN, NEVER, NOT_USED, Gaussians, Groups, Variance, check, group
 from engine.attacks.info import AttackInfo
 from engine.attacks.rates import Metric, Rates, count, metric, rates_over_clusters, rates_over_examples
 from engine.errors import DataError, Diverged
@@ -87,63 +87,86 @@ class TargetResult(Rates):
 
 @dataclass(frozen=True)
 class CrossFit:
-    """Every used pair scored by Gaussians fitted without its split; weight 0 where it is not scored."""
+    """Every used pair scored by Gaussians fitted without its split; 0 where it is not scored."""
 
     score: Float[np.ndarray, "m n"]
-    never_z: Float[np.ndarray, "m n"]  # standardised by the never-seen world, as fitted without the split
-    weight: Float[np.ndarray, "m n"]
     world: Int[np.ndarray, "m n"]
     place: Int[np.ndarray, " m"]  # the split of each model, numbered from 0
     groups: Groups  # of phi - base
     base: Float[np.ndarray, " n"]  # smallest phi of each example: less it, equal values stay exactly equal in sums and means
 
+    @property
+    def weight(self) -> Float[np.ndarray, "m n"]:
+        """Of every pair; 0 where it is not scored."""
+        made = np.empty(self.world.shape)
+        for s in range(len(self.groups.count)):
+            made[self.place == s] = self.weight_of(s)
+        return made
 
-def cross_fit(phi: Float[np.ndarray, "m n"], world: Int[np.ndarray, "m n"], split: Int[np.ndarray, " m"]) -> CrossFit:
-    """Fit on all splits but one, score that one, for each. Models without any used pair are dropped.
+    def weight_of(self, split: int) -> Float[np.ndarray, "k n"]:
+        """The same of one split's models."""
+        world, groups = self.world[self.place == split], self.groups
+        share = 1 / np.maximum(groups.count[split] * groups.number, 1) * groups.usable  # of one value in its example's world
+        return np.where(world == NOT_USED, 0.0, np.where(world == FORGOTTEN, share[FORGOTTEN], share[NEVER]))
+
+    def pairs(self) -> tuple[Float[np.ndarray, " p"], Bool[np.ndarray, " p"], Float[np.ndarray, " p"], Int[np.ndarray, " p"]]:
+        """(score, whether it is of the forgotten world, weight, split) of the pairs that are scored."""
+        n = int(np.count_nonzero((self.world != NOT_USED) & self.groups.usable))
+        score, member, weight, cluster = np.empty(n), np.empty(n, bool), np.empty(n), np.empty(n, np.int32)
+        end = 0
+        for s in range(len(self.groups.count)):  # one at a time: whole matrices of this size would be most of the memory
+            rows, share = self.place == s, self.weight_of(s)
+            scored = share > 0
+            start, end = end, end + int(scored.sum())
+            score[start:end], weight[start:end], cluster[start:end] = self.score[rows][scored], share[scored], s
+            member[start:end] = self.world[rows][scored] == FORGOTTEN
+        return score, member, weight, cluster
+
+
+def cross_fit(phi: Float[np.ndarray, "m n"], world: Int[np.ndarray, "m n"], split: Int[np.ndarray, " m"], *,
+              variance: Variance = "auto") -> CrossFit:
+    """Fit on all splits but one, score that one, for each. Models without any used pair are dropped. variance: see `gaussians`.
 
     Raises: DataError for arrays that cannot be attacked (see `gaussians.check`), or when no example has two splits in each world.
     """
     check(phi, world, split)
     used = (world != NOT_USED).any(1)
-    world = world[used].astype(np.int8)
-    phi = phi[used].astype(np.float64)
-    base = np.where(world == NOT_USED, np.inf, phi).min(0)
+    if not used.all():
+        phi, world, split = phi[used], world[used], split[used]
+    world, place = world.astype(np.int8, copy=False), np.unique(split, return_inverse=True)[1].astype(np.int64)
+    splits = range(int(place.max()) + 1)
+    base = np.full(phi.shape[1], np.inf)
+    for s in splits:
+        base = np.minimum(base, np.where(world[place == s] == NOT_USED, np.inf, phi[place == s]).min(0))
     base = np.where(np.isinf(base), 0.0, base)
-    phi = np.where(world == NOT_USED, 0.0, phi - base)
-    place = np.unique(split[used], return_inverse=True)[1].astype(np.int64)
-    groups = group(phi, world, place)
+    groups = group(phi, world, place, base)
     if not groups.usable.any():
         raise DataError("no example is in two or more splits in both worlds, so none can be fitted without a split and scored: "
                         "more splits or more forget sets are needed")
-    score, never_z, weight = np.zeros(phi.shape), np.zeros(phi.shape), np.zeros(phi.shape)
-    share = 1 / np.maximum(groups.count * groups.number, 1) * groups.usable  # of one value in its example's world
-    for s in range(len(groups.count)):
+    score = np.zeros(phi.shape)
+    for s in splits:
         rows = place == s
-        fit = groups.fit(without=s)
         scored = (world[rows] != NOT_USED) & groups.usable
-        score[rows] = np.where(scored, fit.log_ratio(phi[rows]), 0.0)
-        never_z[rows] = np.where(scored, fit.z(phi[rows], NEVER), 0.0)
-        weight[rows] = np.where(scored, np.where(world[rows] == FORGOTTEN, share[s, FORGOTTEN], share[s, NEVER]), 0.0)
-    return CrossFit(score, never_z, weight, world, place, groups, base)
+        score[rows] = np.where(scored, groups.fit(s, variance).log_ratio(phi[rows].astype(np.float64) - base), 0.0)
+    return CrossFit(score, world, place, groups, base)
 
 
 def u_lira(phi: Float[np.ndarray, "m n"], world: Int[np.ndarray, "m n"], split: Int[np.ndarray, " m"], *,
-           seed: int = 0, draws: int = DRAWS) -> ULiraResult:
+           variance: Variance = "auto", seed: int = 0, draws: int = DRAWS) -> ULiraResult:
     """Attack m models at n examples. world: 1 forgotten, 0 never seen, -1 not used; split: models that share training data.
+    variance: auto, example or pooled, see `gaussians`.
 
     The same arrays and seed give the same result; the seed moves nothing but the intervals.
     Raises: DataError as `cross_fit`.
     """
-    return measure(cross_fit(phi, world, split), seed=seed, draws=draws)
+    return measure(cross_fit(phi, world, split, variance=variance), seed=seed, draws=draws)
 
 
 def measure(fit: CrossFit, *, seed: int = 0, draws: int = DRAWS) -> ULiraResult:
     """Everything that is reported of scored pairs."""
     groups, usable = fit.groups, fit.groups.usable
-    splits, scored = len(groups.count), fit.weight > 0
-    score, weight, member = fit.score[scored], fit.weight[scored], fit.world[scored] == FORGOTTEN
-    cluster = np.broadcast_to(fit.place[:, None], scored.shape)[scored]
-    whole = groups.fit()
+    splits, whole = len(groups.count), fit.groups.fit()
+    score, member, weight, cluster = fit.pairs()
     # as many independent non-members as there are groups, each example weighing the same (Kish's formula)
     independent = usable.sum() ** 2 / (1 / groups.number[NEVER, usable]).sum()
     times = bootstrap.draw_clusters(splits, seed, draws)
@@ -184,9 +207,12 @@ def score_target(phi: Float[np.ndarray, " n"], world: Int[np.ndarray, " n"], *,
 
 def _per_example(fit: CrossFit) -> Float[np.ndarray, " n"]:
     """Balanced accuracy at log ratio 0 of each example, a score of exactly 0 counting half; NaN where not scored."""
-    called = fit.weight * ((fit.score > 0) + (fit.score == 0) / 2)
-    found = np.where(fit.world == FORGOTTEN, called, 0.0).sum(0)
-    alarms = np.where(fit.world == NEVER, called, 0.0).sum(0)
+    found, alarms = np.zeros((2, fit.world.shape[1]))
+    for s in range(len(fit.groups.count)):
+        rows = fit.place == s
+        called = fit.weight_of(s) * ((fit.score[rows] > 0) + (fit.score[rows] == 0) / 2)
+        found += np.where(fit.world[rows] == FORGOTTEN, called, 0.0).sum(0)
+        alarms += np.where(fit.world[rows] == NEVER, called, 0.0).sum(0)
     return np.where(fit.groups.usable, (found + 1 - alarms) / 2, np.nan)
 
 
