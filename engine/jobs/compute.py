@@ -134,7 +134,7 @@ def _weights(original: Cell, context: Context) -> dict[str, Tensor]:
                 return torch.load(path, map_location="cpu", weights_only=True)
             except (OSError, RuntimeError, ValueError, EOFError) as error:
                 raise RunError(f"{path}: not readable weights ({error}); delete its folder and run again, it is then trained anew") from error
-    raise RunError(f"the original model {original.run_id} that this run starts from is not in {places[0].parent.parent}; run the study again")
+    raise RunError(f"the {original.kind} model {original.run_id} that this run starts from is not in {places[0].parent.parent}; run the study again")
 
 
 def _measure(cells: Sequence[Cell], stack: Stack, data: Splits, context: Context) -> tuple[list[Metrics | None], np.ndarray | None]:
@@ -143,10 +143,24 @@ def _measure(cells: Sequence[Cell], stack: Stack, data: Splits, context: Context
         references = [None if c.kind == "retrained" else context.references.get(c.retrained.run_id) for c in cells]
         if missing := [c.retrained.run_id for c, ref in zip(cells, references, strict=True) if ref is None and c.kind != "retrained"]:
             raise RunError(f"the retrained models {missing} that these runs are compared with are not at hand; run the study again")
-        measured, scores = seeds_metrics(stack, data, references), None
+        measured, scores = seeds_metrics(stack, data, references, *_beside(cells, stack, context)), None
     else:
         measured, scores = u_lira_metrics(stack, data)
     return [m if fine else None for m, fine in zip(measured, stack.finite().tolist(), strict=True)], scores
+
+
+def _beside(cells: Sequence[Cell], stack: Stack, context: Context) -> tuple[Stack | None, Stack | None]:
+    """The retrained models of unlearned and original ones, None where their weights are not at hand, and as many that were never trained."""
+    if cells[0].kind == "retrained":
+        return None, None
+    info = dataset_info(cells[0].data.dataset)
+    seeds = [seed_of("untrained", c.data.dataset, c.model, c.seed) for c in cells]
+    untrained = Stack.build(stack.architecture, channels=info.channels, classes=info.classes, side=info.side, seeds=seeds, executor=stack.executor,
+                            precision=stack.precision, device=stack.device)
+    try:
+        return stack.like([_weights(c.retrained, context) for c in cells]), untrained
+    except RunError:
+        return None, untrained
 
 
 def _publish(cell: Cell, r: int, stack: Stack, context: Context, curves: list[tuple[int, str, Tensor]], measured: Metrics | None,
@@ -164,7 +178,7 @@ def _publish(cell: Cell, r: int, stack: Stack, context: Context, curves: list[tu
     record = records.Record(run_id, tables)
 
     def files(folder: Path) -> None:
-        if cell.kind == "original" and whole:
+        if whole and (cell.kind == "original" or (cell.kind == "retrained" and cell.data.protocol == "seeds")):
             torch.save(stack.state_of(r), folder / WEIGHTS)
         if scores is not None and whole:
             np.save(folder / SCORES, scores)

@@ -8,16 +8,22 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from engine.attacks import population
 from engine.attacks.gaussians import TOO_LARGE
 from engine.attacks.population_mia import indiscernibility, population_mia
 from engine.attacks.scores import phi
 from engine.data.loader import Splits
 from engine.losses import ce_per_example
+from engine.metrics import closeness
 from engine.metrics.accuracy import retention, retention_deviation
 from engine.metrics.roc import auc
 from engine.models.stack import Stack
 
 EVALUATION_BATCH = 500
+NON_MEMBERS = 2_000  # of the test images, for attacks that fit classifiers
+# metrics that need the retrained model itself, which is not shipped
+CLOSENESS = (*(f"{name}_{split}" for name in ("js", "activation_distance", "agreement") for split in ("forget", "test")),
+             "weight_distance", "relative_weight_distance")
 
 
 @dataclass(frozen=True)
@@ -27,33 +33,37 @@ class Outputs:
     correct: Bool[np.ndarray, "r n"]
     loss: Float[np.ndarray, "r n"]
     phi: Float[np.ndarray, "r n"]
+    logits: Float[np.ndarray, "r n k"]
 
 
 @torch.no_grad()
 def outputs(stack: Stack, data: Splits, split: str) -> Outputs:
-    """Correctness, cross-entropy and logit-scaled confidence, in eval mode without augmentation, in the weights' own precision."""
+    """Correctness, cross-entropy, logit-scaled confidence and logits, in eval mode without augmentation, in the weights' own precision."""
     training, precision = stack.training, stack.precision
     stack.eval().precision = "fp32" if precision == "bf16" else precision
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     for x, y in data.ordered(split, EVALUATION_BATCH):
         logits = stack(x)
         own = torch.stack([phi(z, labels) for z, labels in zip(logits, y, strict=True)])
-        parts.append((logits.argmax(-1) == y, ce_per_example(logits, y), own))
+        parts.append((logits.argmax(-1) == y, ce_per_example(logits, y), own, logits))
     stack.train(training).precision = precision
-    correct, loss, confidence = (torch.cat(column, 1).cpu().numpy() for column in zip(*parts, strict=True))
-    return Outputs(correct, loss, confidence)
+    correct, loss, confidence, logits = (torch.cat(column, 1).cpu().numpy() for column in zip(*parts, strict=True))
+    return Outputs(correct, loss, confidence, logits)
 
 
 Metrics = dict[str, float]
 
 
-def seeds_metrics(stack: Stack, data: Splits, references: Sequence[Metrics | None]) -> list[Metrics | None]:
-    """Accuracies on the four splits, retention against the retrained model of the same seed, population MIA, for each replica.
+def seeds_metrics(stack: Stack, data: Splits, references: Sequence[Metrics | None], retrained: Stack | None = None,
+                  untrained: Stack | None = None) -> list[Metrics | None]:
+    """Accuracies on the four splits, retention against the retrained model of the same seed, population attacks, for each replica.
 
-    `references[r]`: the metrics of that retrained model, or None where replica r is itself one.
+    `references[r]`: the metrics of that retrained model, or None where replica r is itself one. With the models themselves (retrained[r])
+    also how close the outputs and weights are, and with untrained ones how much like those the outputs on forget.
     None for a replica whose outputs are not finite, or beyond any logit: it diverged, and there is no number to give.
     """
     found = {split: outputs(stack, data, split) for split in ("retain", "forget", "val", "test")}
+    close = _closeness(stack, found, data, retrained, untrained)
     rows: list[Metrics | None] = []
     for r in range(stack.replicas):
         if not all((np.abs(o.phi[r]) < TOO_LARGE).all() for o in found.values()):
@@ -67,8 +77,42 @@ def seeds_metrics(stack: Stack, data: Splits, references: Sequence[Metrics | Non
         row["mia_val"] = population_mia(found["forget"].loss[r], found["val"].loss[r])
         row["mia_test"] = population_mia(found["forget"].loss[r], found["test"].loss[r])
         row["indiscernibility"] = indiscernibility(row["mia_test"])
-        rows.append(row)
+        rows.append(row | _population(found, data, r) | {name: float(values[r]) for name, values in close.items()})
     return rows
+
+
+def _population(found: dict[str, Outputs], data: Splits, r: int) -> Metrics:
+    """Population attacks with stronger features and classifiers, forget against test; nothing where either is too small for them."""
+    sides = [(found[split].logits[r], data.labels(split)[r].cpu().numpy()) for split in ("forget", "test")]
+    if min(len(labels) for _, labels in sides) < population.FEWEST:
+        return {}
+    (forget, its), (test, others) = sides
+    made = population.population(forget, its, test[:NON_MEMBERS], others[:NON_MEMBERS], seed=0, draws=2)  # seeds are the unit here, not examples
+    return {f"population/{row['name']}": row["value"] for row in made.metrics() if row["name"].endswith(("auc", "balanced_accuracy"))} | {
+        "population/surer": made.surer.value}
+
+
+def _closeness(stack: Stack, found: dict[str, Outputs], data: Splits, retrained: Stack | None, untrained: Stack | None) -> dict[str, np.ndarray]:
+    """By name, one number a replica; NaN where it is not finite."""
+    made: dict[str, np.ndarray] = {}
+    fine = np.array([all(np.isfinite(o.logits[r]).all() for o in found.values()) for r in range(stack.replicas)])
+
+    def keep(name: str, values: np.ndarray) -> None:
+        made[name] = np.full(stack.replicas, np.nan)
+        made[name][fine] = values
+
+    if retrained is not None and fine.any():
+        for split in ("forget", "test"):
+            mine, theirs = found[split].logits[fine], outputs(retrained, data, split).logits[fine]
+            keep(f"js_{split}", closeness.js_divergence(mine, theirs).mean(-1))
+            keep(f"activation_distance_{split}", closeness.activation_distance(mine, theirs))
+            keep(f"agreement_{split}", closeness.agreement(mine, theirs))
+        weights = [[{name: p.detach()[r].cpu().numpy() for name, p in of.params.items()} for of in (stack, retrained)] for r in np.flatnonzero(fine)]
+        keep("weight_distance", np.array([closeness.weight_distance(*pair) for pair in weights]))
+        keep("relative_weight_distance", np.array([closeness.relative_weight_distance(*pair) for pair in weights]))
+    if untrained is not None and fine.any():
+        keep("zrf", closeness.zrf(found["forget"].logits[fine], outputs(untrained, data, "forget").logits[fine]))
+    return made
 
 
 def u_lira_metrics(stack: Stack, data: Splits) -> tuple[list[Metrics | None], Float[np.ndarray, "r n"]]:
