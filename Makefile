@@ -23,7 +23,7 @@ help:
 	@echo "make app     the dashboard on http://localhost:$(PORT) (PORT=... to change)"
 	@echo "make test    the tests that need no GPU, network or Ray (ARGS=... goes to pytest)"
 	@echo "make study   recompute the embedded study and pack data/results.duckdb"
-	@echo "make bench   training throughput beside a plain PyTorch loop, added to bench/RECORDS.md (ARGS=--quick to try)"
+	@echo "make bench   training and attack throughput beside plain loops, added to bench/RECORDS.md (ARGS=--quick to try)"
 	@echo "make lint    ruff and the import contracts"
 	@echo "make types   pyright"
 	@echo "make docs    write docs/methods.md and docs/schema.md anew"
@@ -55,6 +55,7 @@ study: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench.train --record bench/RECORDS.md $(ARGS)
+	$(BIN)/python -m bench.attack --record bench/RECORDS.md $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

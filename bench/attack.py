@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import norm
 
+from bench.train import add
 from engine.attacks import u_lira
 from engine.attacks.bootstrap import DRAWS
 from engine.attacks.gaussians import FORGOTTEN, NEVER
@@ -93,7 +94,7 @@ def main() -> None:
     text = report(size, ours, peak, loop, len(sample), found.balanced_accuracy.value, plain_value, grown)
     print(text)
     if asked.record:
-        _add(asked.record, text)
+        add(text, asked.record)
 
 
 def report(size: tuple[int, int, int], ours: float, peak: float, loop: float, sample: int, value: float, plain_value: float,
@@ -111,12 +112,6 @@ Balanced accuracy {value:.4f}; the plain loop, on its sample, {plain_value:.4f}.
 {rows}
 `python -m bench.attack`
 """
-
-
-def _add(path: Path, text: str) -> None:
-    """Below the title, above older records."""
-    head, mark, rest = path.read_text(encoding="utf-8").partition("\n## ")
-    path.write_text(f"{head}\n{text}{mark}{rest}" if mark else f"{head}\n{text}", encoding="utf-8")
 
 
 if __name__ == "__main__":

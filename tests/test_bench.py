@@ -4,14 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from bench import harness, train
+from bench import attack, harness, train
 from bench.harness import Clock, Finished, Group, Window
 from bench.plain import Images
 from bench.tasks import TASKS
 from bench.train import Job
+from engine.attacks import u_lira
 
 
 class Gate:
@@ -110,3 +112,15 @@ def test_records_are_added_newest_first(tmp_path: Path) -> None:
     for day in ("## one\n\nfirst\n", "## two\n\nsecond\n"):
         train.add(day, path)
     assert path.read_text(encoding="utf-8") == "# Records\n\nHow.\n\n## two\n\nsecond\n\n## one\n\nfirst\n"
+
+
+def test_the_plain_loop_and_ours_attack_alike() -> None:
+    arrays = attack.study(14, 10, 100)
+    ours = u_lira.u_lira(*arrays).examples.balanced_accuracy
+    plain = np.array(attack.plain(*(array[:, :30] if array.ndim == 2 else array for array in arrays)))
+    assert abs(ours[:30].mean() - plain.mean()) < 0.03 and np.corrcoef(ours[:30], plain)[0, 1] > 0.6
+
+
+def test_the_attack_record_says_ratio_and_growth() -> None:
+    text = attack.report((64, 10, 47_500), 8.0, 1.5, 4000.0, 12, 0.55, 0.54, [((16, 10, 47_500), 2.0)])
+    assert "**500 times a plain loop over examples** (target 200): 8.0 s and 1.50 GiB" in text and "| 16 x 10 | 47,500 | 7.6 | 2.0 | 263 |" in text
