@@ -108,10 +108,18 @@ def _behind(view: page.View, row: Row, study: str) -> None:
             _seeds(runs, name)
         else:
             st.info("No seed of this has finished yet.", icon=":material/hourglass_empty:")
-        others = [f"{formats.RUN_WORDS.get(other['kind'], other['kind'])} `{other['run_id']}`"
-                  for other in store.rows(queries.other_runs, study=study, method=method, variant=variant)]
+        others = store.rows(queries.other_runs, study=study, method=method, variant=variant)
         if others:
-            st.caption("Also behind this row: " + " · ".join(others))
+            names = {attack["name"]: attack["label"] for attack in view.catalogue["attacks"]}
+            st.caption("Also behind this row: " + " · ".join(f"{names.get(other['attack']) or other['kind']} `{other['run_id']}`" for other in others))
+        attacks = [other["run_id"] for who in dict.fromkeys((method, *findings.REFERENCES))
+                   for other in store.rows(queries.other_runs, study=study, method=who, variant=variant if who == method else "corrected")
+                   if other["kind"] == "attack"]
+        if any(other["kind"] == "attack" for other in others):
+            about = f"{name} on {view.named(view.study(study)['dataset'], view.study(study)['model'])}"
+            st.download_button("Report", data=lambda: store.report(about, attacks), file_name=f"lethe-{method}.html", mime="text/html", on_click="ignore",
+                               icon=":material/description:", key="behind-report",
+                               help="Verdict, ROC on logarithmic axes, calibration, the most exposed examples and where all of it comes from, as one file")
         if runs:
             known, request = view.method(method), {**runs[0], "params": json.loads(runs[0]["params"] or "{}"), **view.follows(study)}
             st.caption("One seed again, computed afresh and not stored:")

@@ -86,7 +86,6 @@ METRICS: dict[str, Metric] = {
 }
 
 GROUPS = {"G1": "within retraining noise", "G2": "close: at most half as far from retraining as the original", "G3": "far", "F": "failed"}
-RUN_WORDS = {"timing": "timing", "attack": "U-LiRA", "search": "search", "original": "original", "retrained": "retrained", "unlearned": "unlearned"}
 
 
 def number(value: float | None, kind: str) -> str:

@@ -1,6 +1,6 @@
 """The results as pages see them: one read-only connection per state of the files, answers kept until a file changes."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from duckdb import DuckDBPyConnection
 
 from engine import queue
 from engine.store import queries, reader
+from engine.store import report as html
 from pages.ui.formats import Rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +34,13 @@ def rows(question: Callable[..., pd.DataFrame], **arguments: Hashable) -> Rows:
 def stamp() -> Hashable:
     """Changes whenever results are added."""
     return reader.stamp(SHIPPED, queue.home())
+
+
+def report(title: str, run_ids: Sequence[str]) -> str:
+    """The report on these stored attacks, a whole HTML file. Raises: LetheError."""
+    home = queue.home()
+    with _connection(SHIPPED, home, stamp()).cursor() as db:
+        return html.html(title, html.evidence(db, run_ids))
 
 
 def catalogue() -> dict[str, Any]:
