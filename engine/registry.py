@@ -15,7 +15,7 @@ import os
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -37,12 +37,14 @@ PLUGINS = "LETHE_PLUGINS"  # in the environment, so that workers and jobs, which
 ENTRY_POINTS = "lethe.methods"
 _PACKAGES = ("engine.unlearn", "engine.unlearn.official")
 
+Walks = Callable[[Mapping[str, Any], int], float]
 Unlearn = Callable[["Stack", "Splits", "PerReplica", "Run"], "Stack"]
 
 
 @dataclass(frozen=True)
 class Method:
     """One unlearning method as the registry knows it. variant: corrected, or official for the released benchmark code's behaviour.
+    walks: over its data that a run takes as long as, from its parameters and the number of classes; None where that is its `epochs`.
     plugin: it comes from outside; then its source is part of what a result is, since nobody raises a version while trying things out."""
 
     name: str
@@ -58,6 +60,7 @@ class Method:
     doc: str
     source_hash: str
     plugin: bool
+    walks: Walks | None = None
 
     @property
     def key(self) -> str:
@@ -79,8 +82,8 @@ _methods: dict[str, Method] = {}
 
 
 def method(name: str, *, label: str, family: str, source: str, paper: str, reads: Iterable[str], version: int, params: type[Params],
-           variant: str = "corrected") -> Callable[[Unlearn], Unlearn]:
-    """Announce the decorated function as the unlearning method `name`.
+           variant: str = "corrected", walks: Walks | None = None) -> Callable[[Unlearn], Unlearn]:
+    """Announce the decorated function as the unlearning method `name`. walks: see `Method`; they size tasks and tell how long is left.
 
     reads: the splits it is handed; all others are unreadable to it. version: raise it whenever its numbers change.
     """
@@ -96,7 +99,7 @@ def method(name: str, *, label: str, family: str, source: str, paper: str, reads
         if known is not None and known.run.__module__ != run.__module__:
             raise BadInput(f"{path}: announces a method '{name}', and {known.run.__module__} does already; choose another name")
         _methods[key_of(name, variant)] = Method(name, variant, label, family, source, paper, frozenset(reads), version, params, run, doc,
-                                hashlib.sha256(path.read_bytes()).hexdigest()[:16], plugin)
+                                hashlib.sha256(path.read_bytes()).hexdigest()[:16], plugin, walks)
         return run
 
     return announce

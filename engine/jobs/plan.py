@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine import registry
-from engine.data.catalogue import loaded
+from engine.data.catalogue import get, loaded
 from engine.data.splits import DataSpec, indices
 from engine.jobs.cells import Cell
 from engine.runtime import is_shared
@@ -54,12 +54,15 @@ def tasks(cells: Iterable[Cell], replicas: Callable[[Cell], int], slots: int = 1
 
 
 def work(cell: Cell) -> float:
-    """Images that the training steps of a cell see, from its declared epochs and the splits it reads."""
+    """Images that the training steps of a cell see, or would see in the time that it takes: from its walks and the splits it reads."""
     sizes = split_sizes(cell.data)
     if cell.kind == "original":
         return epochs(cell) * (sizes["retain"] + sizes["forget"])
-    reads = {"retain"} if cell.kind == "retrained" else registry.get(cell.key).reads
-    return epochs(cell) * sum(sizes.get(split, 0) for split in reads)
+    if cell.kind == "retrained":
+        return epochs(cell) * sizes["retain"]
+    method = registry.get(cell.key)
+    walks = method.walks(dict(cell.params), get(cell.data.dataset).classes) if method.walks else epochs(cell)
+    return walks * sum(sizes.get(split, 0) for split in method.reads)
 
 
 def split_sizes(spec: DataSpec) -> dict[str, int]:

@@ -42,7 +42,8 @@ class ForgetContrastStrengthenParams(Params):
 
 
 @method("fcs", label="FCS", family="ascent", source="code", paper="arXiv:2410.01276", reads={"retain", "forget"}, version=1,
-        params=ForgetContrastStrengthenParams)
+        params=ForgetContrastStrengthenParams,
+        walks=lambda params, classes: 2 * params["epochs"])
 def fcs(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
     student = stack.copy().train()
     erase = SGD(student, lr=params.lr, momentum=params.momentum, weight_decay=params.weight_decay)

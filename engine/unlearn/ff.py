@@ -31,7 +31,8 @@ class FisherForgettingParams(Params):
     alpha: float = hp(1e-7, within=(1e-12, 1), search=(1e-9, 1e-4), log=True, doc="scale of the noise's variance")
 
 
-@method("ff", label="FF", family="second_order", source="paper", paper="arXiv:1911.04933", reads={"retain"}, version=1, params=FisherForgettingParams)
+@method("ff", label="FF", family="second_order", source="paper", paper="arXiv:1911.04933", reads={"retain"}, version=1, params=FisherForgettingParams,
+        walks=lambda params, classes: 2 * classes)  # a gradient an example and class, each as long as two in a batch
 def ff(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
     student = stack.copy().eval()
     fisher = fisher_diagonal(student, data)

@@ -38,7 +38,8 @@ class InfluenceParams(Params):
 
 
 @method("iu", label="IU", family="second_order", source="paper", paper="arXiv:2002.10077", reads={"retain", "forget"}, version=1,
-        params=InfluenceParams)
+        params=InfluenceParams,
+        walks=lambda params, classes: 16)  # a gradient an example, and products of all pairs of them
 def iu(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
     student = stack.copy().eval()
     v = influence(student, data)

@@ -44,7 +44,8 @@ class KnowledgeDistillationParams(Params):
 
 
 @method("kde", label="KDE", family="distillation", source="code", paper="arXiv:2410.01276", reads={"retain"}, version=1,
-        params=KnowledgeDistillationParams)
+        params=KnowledgeDistillationParams,
+        walks=lambda params, classes: params["epochs"] + params["retain_epochs"])
 def kde(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
     return distil(stack, divided(data, run.rng), "held out", [*stack.architecture.stem, *stack.architecture.head], params, run)
 

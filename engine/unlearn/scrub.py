@@ -57,7 +57,8 @@ class Course:
 
 
 @method("scrub", label="SCRUB", family="distillation", source="paper", paper="arXiv:2302.09880", reads={"retain", "forget", "val"}, version=1,
-        params=ScrubParams)
+        params=ScrubParams,
+        walks=lambda params, classes: params["epochs"] + params["forget_epochs"])
 def scrub(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
     student, chance = stack.copy().train(), run.rng.for_purpose("forget")
     course = learn(student, data, params, run, lambda: data.batches("forget", params.forget_batch, chance))

@@ -28,7 +28,8 @@ class ReleasedFisherForgettingParams(Params):
 
 
 @method("ff", label="FF", family="second_order", source="code", paper="arXiv:1911.04933", reads={"retain"}, version=1,
-        params=ReleasedFisherForgettingParams, variant="official")
+        params=ReleasedFisherForgettingParams, variant="official",
+        walks=lambda params, classes: 2 * classes)  # a gradient an example and class, each as long as two in a batch
 def ff(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
     student = stack.copy().eval()
     head = {name for name, p in student.params.items() if p.shape[1] == data.info.classes}

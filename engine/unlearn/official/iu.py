@@ -30,7 +30,8 @@ class ReleasedInfluenceParams(Params):
 
 
 @method("iu", label="IU", family="second_order", source="code", paper="arXiv:2002.10077", reads={"retain", "forget"}, version=1,
-        params=ReleasedInfluenceParams, variant="official")
+        params=ReleasedInfluenceParams, variant="official",
+        walks=lambda params, classes: 16)  # a gradient an example, and products of all pairs of them
 def iu(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
     student = stack.copy().eval()
     move(student, params.alpha.unsqueeze(1).to(student.flat().dtype) * released_step(student, data, influence(student, data)))

@@ -12,7 +12,8 @@ from engine.unlearn.kde import KnowledgeDistillationParams, distil
 
 
 @method("kde", label="KDE", family="distillation", source="code", paper="arXiv:2410.01276", reads={"retain", "val"}, version=1,
-        params=KnowledgeDistillationParams, variant="official")
+        params=KnowledgeDistillationParams, variant="official",
+        walks=lambda params, classes: params["epochs"] + params["retain_epochs"])
 def kde(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
     stem = [name for name in stack.architecture.stem if name == "conv1"]
     return distil(stack, data, "val", [*stem, *stack.architecture.head], params, run)

@@ -16,7 +16,8 @@ from engine.unlearn.scrub import ScrubParams, learn, nearest_epochs, numbers, re
 
 
 @method("scrub", label="SCRUB", family="distillation", source="code", paper="arXiv:2302.09880", reads={"retain", "forget", "val"}, version=1,
-        params=ScrubParams, variant="official")
+        params=ScrubParams, variant="official",
+        walks=lambda params, classes: params["epochs"] + params["forget_epochs"])
 def scrub(stack: Stack, data: Splits, params: PerReplica, run: Run) -> Stack:
     student = stack.copy().train()
     course = learn(student, data, params, run, lambda: data.ordered("forget", params.forget_batch))
