@@ -10,7 +10,7 @@ from torch import Tensor
 
 from engine.attacks import population
 from engine.attacks.gaussians import TOO_LARGE
-from engine.attacks.population_mia import indiscernibility, population_mia
+from engine.attacks.population_mia import FEWEST, indiscernibility, population_mia
 from engine.attacks.scores import phi
 from engine.data.loader import Splits
 from engine.losses import ce_per_example
@@ -74,9 +74,11 @@ def seeds_metrics(stack: Stack, data: Splits, references: Sequence[Metrics | Non
         for split in found:
             row[f"{split}_retention"] = retention(row[f"{split}_accuracy"], reference[f"{split}_accuracy"])
         row["retention_deviation"] = retention_deviation(*(row[f"{split}_retention"] for split in ("retain", "forget", "test")))
-        row["mia_val"] = population_mia(found["forget"].loss[r], found["val"].loss[r])
-        row["mia_test"] = population_mia(found["forget"].loss[r], found["test"].loss[r])
-        row["indiscernibility"] = indiscernibility(row["mia_test"])
+        for against in ("val", "test"):
+            if min(found[split].loss.shape[1] for split in ("forget", against)) >= FEWEST:  # of fewer there is nothing to learn and test on
+                row[f"mia_{against}"] = population_mia(found["forget"].loss[r], found[against].loss[r])
+        if "mia_test" in row:
+            row["indiscernibility"] = indiscernibility(row["mia_test"])
         rows.append(row | _population(found, data, r) | {name: float(values[r]) for name, values in close.items()})
     return rows
 

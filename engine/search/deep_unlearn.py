@@ -52,9 +52,9 @@ def search(space: Space, seeds: int, trials: int) -> Search:
 
 
 def objectives(answer: Answer) -> list[float] | None:
-    """The four; None where the model diverged."""
+    """The four; None where the model diverged, or has no population attack."""
     u, r = answer.unlearned, answer.retrained
-    if u is None:
+    if u is None or "mia_val" not in u:  # fewer forget examples than the attack can learn from
         return None
     return [*(abs(u[name] - r[name]) / 3 for name in ACCURACIES), 1 - indiscernibility(u["mia_val"])]
 

@@ -44,6 +44,12 @@ def test_without_other_models_their_numbers_are_left_out_and_a_diverged_one_has_
     assert diverged is None and fine is not None and np.isfinite([fine[name] for name in CLOSENESS]).all()
 
 
+def test_a_forget_set_too_small_to_be_attacked_leaves_that_out() -> None:
+    found, = seeds_metrics(stack_of(0), Splits.of([DataSpec("digits", "seeds", pool=60, forget=0)]), [None])  # five to forget
+    assert found is not None and "forget_accuracy" in found
+    assert not [name for name in found if "mia" in name or "population" in name or name == "indiscernibility"]
+
+
 @pytest.mark.slow
 def test_records_hold_them_where_the_retrained_model_is_at_hand(tmp_path: Path) -> None:
     def cell(method: str):
