@@ -87,7 +87,8 @@ class Driver:
             self._run_cells(executor, "search", list(cells.values()))
             for method, asks in list(asked.items()):
                 for own in (self.study.asked(method, a) for a in asks):
-                    self._tuned.update({c.run_id: method for c in (own, own.retrained, own.original)})
+                    behind = (own, own.retrained, own.original) if own.kind == "unlearned" else (own,)
+                    self._tuned.update({c.run_id: method for c in behind})
                 try:
                     asked[method] = searches[method].send([self._answer(method, a) for a in asks])
                 except StopIteration as end:
