@@ -84,12 +84,12 @@ def seeds_metrics(stack: Stack, data: Splits, references: Sequence[Metrics | Non
 
 
 def _population(found: dict[str, Outputs], data: Splits, r: int) -> Metrics:
-    """Population attacks with stronger features and classifiers, forget against test; nothing where either is too small for them."""
+    """Population attacks with stronger features, forget against test; nothing where either is too small for them."""
     sides = [(found[split].logits[r], data.labels(split)[r].cpu().numpy()) for split in ("forget", "test")]
     if min(len(labels) for _, labels in sides) < population.FEWEST:
         return {}
     (forget, its), (test, others) = sides
-    made = population.population(forget, its, test[:NON_MEMBERS], others[:NON_MEMBERS], seed=0, draws=2)  # seeds are the unit here, not examples
+    made = population.population(forget, its, test[:NON_MEMBERS], others[:NON_MEMBERS], seed=0, draws=2, boosting=False)  # seeds are the unit
     return {f"population/{row['name']}": row["value"] for row in made.metrics() if row["name"].endswith(("auc", "balanced_accuracy"))} | {
         "population/surer": made.surer.value}
 

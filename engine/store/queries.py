@@ -19,7 +19,7 @@ from engine.metrics.intervals import interval
 SEED_METRICS = ("retain_accuracy", "forget_accuracy", "val_accuracy", "test_accuracy",
                 "retain_retention", "forget_retention", "val_retention", "test_retention",
                 "retention_deviation", "mia_val", "mia_test", "indiscernibility", "image_passes", "live_share",
-                "population/all/logistic/auc", "population/all/boosting/auc", "population/surer",
+                "population/all/logistic/auc", "population/surer",
                 "js_forget", "js_test", "activation_distance_forget", "agreement_forget", "agreement_test", "zrf", "relative_weight_distance")
 TIME_METRICS = ("unlearn_s", "retrain_s", "rte")
 ATTACK_METRICS = ("balanced_accuracy", "auc", "tpr_at_fpr_0.1", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001",

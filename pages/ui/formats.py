@@ -66,8 +66,6 @@ METRICS: dict[str, Metric] = {
     "unlearn_s": Metric("Time to unlearn", "Time", "down", "seconds", "Median of dedicated, warmed-up repeats."),
     "population/all/logistic/auc": Metric("Population attack AUC, six features, logistic", "Pop. AUC (logistic)", "half", "rate",
                                           "Out of fold, forget against test, one model at a time."),
-    "population/all/boosting/auc": Metric("Population attack AUC, six features, boosting", "Pop. AUC (boosting)", "half", "rate",
-                                          "Out of fold, forget against test, one model at a time."),
     "population/surer": Metric("Forget surer than test", "Surer", "half", "rate", "Chance that a forget example scores above a test example. "
                                "Above ½: not forgotten enough. Below: forgotten too much."),
     "js_forget": Metric("Jensen-Shannon divergence from retrained, forget", "JS (forget)", "down", "rate", "Of the outputs, in nats: 0 to 0.693."),

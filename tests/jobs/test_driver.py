@@ -92,6 +92,8 @@ def test_an_open_ended_search_chooses_keeps_all_trials_and_is_skipped_when_done(
     assert used == {lr for _, lr, chosen in trials if chosen}
     orphans, = db.execute("SELECT count(*) FROM runs WHERE kind = 'unlearned' AND run_id NOT IN (SELECT member FROM members)").fetchone() or (None,)
     assert orphans == 0  # what the search tried belongs to the study too
+    phantoms, = db.execute("SELECT count(*) FROM members WHERE member NOT IN (SELECT run_id FROM runs)").fetchone() or (None,)
+    assert phantoms == 0  # and nothing does that will never run
     db.close()
     again = driver.Driver(checked, workers=1, fresh=True, quiet=True).run()
     assert again.done == 0 and again.skipped == again.planned

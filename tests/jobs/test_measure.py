@@ -31,7 +31,7 @@ def test_a_model_is_as_close_as_can_be_to_itself_and_further_from_another() -> N
         perfect = 1.0 if name.startswith("agreement") else 0.0
         assert first[name] == pytest.approx(perfect, abs=1e-6) and second[name] != pytest.approx(perfect, abs=1e-6), name
     assert first["zrf"] == pytest.approx(1, abs=1e-6) and second["zrf"] < 1
-    assert 0 <= first["population/all/boosting/auc"] <= 1 and 0 <= first["population/loss/threshold/balanced_accuracy"] <= 1
+    assert 0 <= first["population/all/logistic/auc"] <= 1 and 0 <= first["population/loss/threshold/balanced_accuracy"] <= 1
 
 
 def test_without_other_models_their_numbers_are_left_out_and_a_diverged_one_has_none() -> None:
