@@ -9,16 +9,7 @@ from hypothesis import strategies as st
 from engine.attacks.forgetting_quality import INFO, ForgettingQuality, final_score, forgetting_quality, points
 from engine.errors import DataError, Diverged
 from engine.metrics.epsilon import epsilon_of
-
-Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-
-
-def pairs(splits: int = 32, n: int = 40, shift: float = 0.0, scale: float = 1.0, mood: float = 0.0, share: float = 1.0, seed: int = 0) -> Arrays:
-    """(phi_unlearned, phi_retrained, used, split), one pair a split; `mood`: deviation of what a model adds to all examples."""
-    rng = np.random.default_rng(seed)
-    used = rng.random((splits, n)) < share
-    unlearned, retrained = (rng.normal(size=(splits, n)) + mood * rng.normal(size=(splits, 1)) for _ in range(2))
-    return unlearned * scale + shift, retrained, used, np.arange(splits)
+from tests.attacks.simulated import pairs
 
 
 def test_two_outcomes_of_known_epsilon():

@@ -8,16 +8,7 @@ from scipy.stats import entropy
 
 from engine.attacks.klom import INFO, Klom, Side, bin_counts, kl_of_bins, klom
 from engine.errors import DataError, Diverged
-
-Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-
-
-def pairs(splits: int = 32, n: int = 40, shift: float = 0.0, scale: float = 1.0, mood: float = 0.0, share: float = 1.0, seed: int = 0) -> Arrays:
-    """(phi_unlearned, phi_retrained, used, split), one pair a split; `mood`: deviation of what a model adds to all examples."""
-    rng = np.random.default_rng(seed)
-    used = rng.random((splits, n)) < share
-    unlearned, retrained = (rng.normal(size=(splits, n)) + mood * rng.normal(size=(splits, 1)) for _ in range(2))
-    return unlearned * scale + shift, retrained, used, np.arange(splits)
+from tests.attacks.simulated import pairs
 
 
 @pytest.mark.parametrize(("shift", "scale", "divergence"), [

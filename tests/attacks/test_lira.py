@@ -13,19 +13,10 @@ from engine.attacks.gaussians import OWN_VARIANCE_FROM
 from engine.attacks.lira import INFO, LiraResult, _one_sided, lira
 from engine.attacks.u_lira import cross_fit, u_lira
 from engine.errors import DataError
+from tests.attacks.simulated import originals
 
 Form = Literal["online", "offline"]
 FORMS = get_args(Form)
-Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def originals(splits: int = 12, per: int = 1, n: int = 60, shift: float = 0.0, seed: int = 0) -> Arrays:
-    """(phi, world, split) of original models: each split trains `per` models on its own random half of n examples."""
-    rng = np.random.default_rng(seed)
-    world = np.repeat(rng.permuted(np.tile(np.arange(n) < n // 2, (splits, 1)), axis=1), per, 0).astype(np.int8)
-    noise = np.sqrt(0.7) * np.repeat(rng.normal(size=(splits, n)), per, 0) + np.sqrt(0.3) * rng.normal(size=world.shape)
-    mu, sigma = 3 * rng.normal(size=n), np.exp(rng.normal(scale=0.5, size=n))
-    return mu + sigma * (noise + shift * world), world, np.repeat(np.arange(splits), per)
 
 
 def points(found: LiraResult) -> list[float]:

@@ -11,19 +11,10 @@ from sklearn.metrics import roc_auc_score
 
 from engine.attacks.rmia import INFO, RmiaResult, held_out_thresholds, rmia, score_pairs
 from engine.errors import DataError
+from tests.attacks.simulated import Arrays, originals
 
 Form = Literal["online", "offline"]
 FORMS = get_args(Form)
-Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def originals(splits: int = 12, per: int = 1, n: int = 60, shift: float = 0.0, seed: int = 0) -> Arrays:
-    """(phi, world, split) of original models: each split trains `per` models on its own random half of n examples."""
-    rng = np.random.default_rng(seed)
-    world = np.repeat(rng.permuted(np.tile(np.arange(n) < n // 2, (splits, 1)), axis=1), per, 0).astype(np.int8)
-    noise = np.sqrt(0.7) * np.repeat(rng.normal(size=(splits, n)), per, 0) + np.sqrt(0.3) * rng.normal(size=world.shape)
-    mu, sigma = 3 * rng.normal(size=n), np.exp(rng.normal(scale=0.5, size=n))
-    return mu + sigma * (noise + shift * world), world, np.repeat(np.arange(splits), per)
 
 
 def points(found: RmiaResult) -> list[float]:
