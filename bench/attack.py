@@ -18,11 +18,9 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import norm
 
-from bench.train import add
 from engine.attacks import u_lira
 from engine.attacks.bootstrap import DRAWS
 from engine.attacks.gaussians import FORGOTTEN, NEVER
-from engine.jobs import provenance
 
 FULL = (64, 10, 47_500)
 SAMPLE = 12  # examples of the plain loop
@@ -94,11 +92,15 @@ def main() -> None:
     text = report(size, ours, peak, loop, len(sample), found.balanced_accuracy.value, plain_value, grown)
     print(text)
     if asked.record:
+        from bench.train import add  # torch and all: not while memory is measured
+
         add(text, asked.record)
 
 
 def report(size: tuple[int, int, int], ours: float, peak: float, loop: float, sample: int, value: float, plain_value: float,
            grown: list[tuple[tuple[int, int, int], float]]) -> str:
+    from engine.jobs import provenance
+
     rows = "".join(f"| {s} x {j} | {n:,} | {s * j * n / 1e6:.1f} | {took:.1f} | {1e9 * took / (s * j * n):.0f} |\n"
                    for (s, j, n), took in [*grown, (size, ours)])
     return f"""## {datetime.now(UTC):%Y-%m-%d}, U-LiRA ({provenance.machine('cpu')})

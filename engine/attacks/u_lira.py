@@ -95,6 +95,11 @@ class CrossFit:
     groups: Groups  # of phi - base
     base: Float[np.ndarray, " n"]  # smallest phi of each example: less it, equal values stay exactly equal in sums and means
 
+    def rows_of(self, split: int) -> slice | Int[np.ndarray, " k"]:
+        """Where a split's models stand: a slice, which copies nothing, where they stand together."""
+        rows = np.flatnonzero(self.place == split)
+        return slice(int(rows[0]), int(rows[-1]) + 1) if rows[-1] - rows[0] + 1 == len(rows) else rows
+
     @property
     def weight(self) -> Float[np.ndarray, "m n"]:
         """Of every pair; 0 where it is not scored."""
@@ -105,7 +110,7 @@ class CrossFit:
 
     def weight_of(self, split: int) -> Float[np.ndarray, "k n"]:
         """The same of one split's models."""
-        world, groups = self.world[self.place == split], self.groups
+        world, groups = self.world[self.rows_of(split)], self.groups
         share = 1 / np.maximum(groups.count[split] * groups.number, 1) * groups.usable  # of one value in its example's world
         return np.where(world == NOT_USED, 0.0, np.where(world == FORGOTTEN, share[FORGOTTEN], share[NEVER]))
 
@@ -115,7 +120,7 @@ class CrossFit:
         score, member, weight, cluster = np.empty(n), np.empty(n, bool), np.empty(n), np.empty(n, np.int32)
         end = 0
         for s in range(len(self.groups.count)):  # one at a time: whole matrices of this size would be most of the memory
-            rows, share = self.place == s, self.weight_of(s)
+            rows, share = self.rows_of(s), self.weight_of(s)
             scored = share > 0
             start, end = end, end + int(scored.sum())
             score[start:end], weight[start:end], cluster[start:end] = self.score[rows][scored], share[scored], s
@@ -143,12 +148,12 @@ def cross_fit(phi: Float[np.ndarray, "m n"], world: Int[np.ndarray, "m n"], spli
     if not groups.usable.any():
         raise DataError("no example is in two or more splits in both worlds, so none can be fitted without a split and scored: "
                         "more splits or more forget sets are needed")
-    score = np.zeros(phi.shape)
+    made = CrossFit(np.zeros(phi.shape), world, place, groups, base)
     for s in splits:
-        rows = place == s
+        rows = made.rows_of(s)
         scored = (world[rows] != NOT_USED) & groups.usable
-        score[rows] = np.where(scored, groups.fit(s, variance).log_ratio(phi[rows].astype(np.float64) - base), 0.0)
-    return CrossFit(score, world, place, groups, base)
+        made.score[rows] = np.where(scored, groups.fit(s, variance).log_ratio(phi[rows].astype(np.float64) - base), 0.0)
+    return made
 
 
 def u_lira(phi: Float[np.ndarray, "m n"], world: Int[np.ndarray, "m n"], split: Int[np.ndarray, " m"], *,
@@ -209,7 +214,7 @@ def _per_example(fit: CrossFit) -> Float[np.ndarray, " n"]:
     """Balanced accuracy at log ratio 0 of each example, a score of exactly 0 counting half; NaN where not scored."""
     found, alarms = np.zeros((2, fit.world.shape[1]))
     for s in range(len(fit.groups.count)):
-        rows = fit.place == s
+        rows = fit.rows_of(s)
         called = fit.weight_of(s) * ((fit.score[rows] > 0) + (fit.score[rows] == 0) / 2)
         found += np.where(fit.world[rows] == FORGOTTEN, called, 0.0).sum(0)
         alarms += np.where(fit.world[rows] == NEVER, called, 0.0).sum(0)

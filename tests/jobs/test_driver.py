@@ -69,7 +69,7 @@ def test_a_study_runs_whole_is_skipped_when_done_and_shows_in_the_store(tiny: Pa
     assert kinds == {"retrained": 2 + 8 + 1, "original": 2 + 4 + 1, "unlearned": 2 * 2 + 2 * 8 + 4, "attack": 2 + 3 + 2 * 6, "timing": 3, "search": 1,
                      "study": 1}
     members, = db.execute("SELECT count(*) FROM members JOIN runs ON runs.run_id = member").fetchall()
-    assert members[0] == 8 + 4 + 8 + 16 + 4 + 3 + 1 + 6  # every member is there, the six runs behind the search too
+    assert members[0] == 8 + 4 + 8 + 16 + (2 + 3 + 2 * 6) + 3 + 1 + 6  # every member is there, the six runs behind the search too
     orphans, = db.execute("SELECT count(*) FROM metrics WHERE run_id NOT IN (SELECT run_id FROM runs)").fetchall()
     assert orphans[0] == 0
     chosen = db.execute("SELECT params, score FROM trials WHERE chosen").fetchall()
