@@ -148,6 +148,7 @@ def notices(view: View, study: str) -> None:
 
 
 CHECKS = {"retrained_at_chance": "against retrained models it must be at chance", "original_has_power": "against the original it must see something",
+          "shuffled_at_chance": "with the two worlds dealt anew it must find nothing",
           "planted_shift": "a leak of known size must be found"}
 
 
