@@ -166,7 +166,7 @@ def _leaderboard(asked: argparse.Namespace) -> tuple[Any, str]:
 
     pick(asked.metric, _BOARD, "metric", "leaderboard --help")
     db = _results()
-    studies = standings.newest(queries.studies(db).to_dict("records"))
+    studies = standings.largest(queries.studies(db).to_dict("records"))
     mine = [s for s in studies if asked.all or (s["dataset"], s["model"], s["forget_share"]) == (asked.dataset, asked.model, asked.forget_share)]
     if not mine:
         known = ", ".join(standings.place(s["dataset"], s["model"], s["forget_share"]) for s in studies) or "none"

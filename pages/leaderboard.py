@@ -20,7 +20,7 @@ _WORDS = {"balanced_accuracy": "U-LiRA", "indiscernibility": "Indiscernibility",
 def body(view: page.View) -> None:
     choice = filters.draw("leaderboard", view.studies, view.catalogue, view.looks)
     studies = tuple((str(row["study"]), str(row["dataset"]), str(row["model"]), float(row["forget_share"]))
-                    for row in standings.newest(view.studies, choice.study))
+                    for row in standings.largest(view.studies, choice.study))
     variant = None if choice.variant == filters.ALL_VARIANTS else choice.variant
     cells, rows, compared = _evidence(studies, variant, store.stamp())
     fitting = [cell for cell in cells if (cell.dataset, cell.model) == (choice.dataset, choice.model)]
@@ -61,7 +61,7 @@ def _scope(view: page.View, cells: Sequence[Cell], choice: filters.Choice) -> No
     names = "; ".join(f"{filters.label(dataset, view.catalogue['datasets'])} with {formats.listed(found)}" for dataset, found in models.items())
     variants = " All variants, each as a method of its own." if choice.variant == filters.ALL_VARIANTS else f" Variant: {choice.variant}."
     hidden = " Methods that are not chosen on the left are hidden, but count in ranks and tests." if choice.methods else ""
-    st.caption(f"{formats.counted(len(cells), 'cell')}: {names}. Each is a dataset with an architecture and a share to forget, by its newest "
+    st.caption(f"{formats.counted(len(cells), 'cell')}: {names}. Each is a dataset with an architecture and a share to forget, by its largest "
                f"study or the one chosen."
                f"{variants}{hidden}  \nIntervals and tests cover **{formats.listed(sorted({cell.varies for cell in cells}))}**.")
 

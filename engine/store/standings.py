@@ -1,7 +1,7 @@
 """From answers of `queries` to standings: which methods are good in a cell, and in how many cells. Pure functions over frames.
 
 The arithmetic is `engine.metrics.ranking`'s; this is what pages and command line share, as pages may not reach into the metrics.
-A cell is a dataset with an architecture and a share to forget, shown by its newest study; an entry is a method in one variant.
+A cell is a dataset with an architecture and a share to forget, shown by its largest study; an entry is a method in one variant.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -164,13 +164,16 @@ def cell(study: Mapping[Any, Any], results: pd.DataFrame, seeds: pd.DataFrame, f
                 _varies(seeds), _twins(seeds, twins))
 
 
-def newest(studies: Iterable[Mapping[Any, Any]], chosen: str | None = None) -> list[Mapping[Any, Any]]:
-    """Of each dataset, model and share to forget the newest study that has results, from rows of `queries.studies`; the chosen one before
-    all others."""
+def largest(studies: Iterable[Mapping[Any, Any]], chosen: str | None = None) -> list[Mapping[Any, Any]]:
+    """Of each dataset, model and share to forget the study with the most finished runs, the newest of equals, from rows of
+    `queries.studies`; the chosen one before all others."""
     found: dict[tuple[str, str, float], Mapping[Any, Any]] = {}
     for study in studies:
         place = (study["dataset"], study["model"], study["forget_share"])
-        if all(isinstance(name, str) for name in place[:2]) and study["done"] and (study["study"] == chosen or place not in found):
+        if not (all(isinstance(name, str) for name in place[:2]) and study["done"]):
+            continue
+        best = found.get(place)
+        if best is None or study["study"] == chosen or (best["study"] != chosen and study["done"] > best["done"]):
             found[place] = study
     return [found[place] for place in sorted(found)]
 

@@ -36,7 +36,7 @@ def six(tmp_path_factory: pytest.TempPathFactory) -> Shipped:
 def cells(six: Shipped, tmp_path_factory: pytest.TempPathFactory) -> list[standings.Cell]:
     with reader.open_results(six.file, tmp_path_factory.mktemp("none")) as db:
         return [standings.cell(study, *(ask(db, study=study["study"]) for ask in standings.EVIDENCE))
-                for study in standings.newest(queries.studies(db).to_dict("records"))]
+                for study in standings.largest(queries.studies(db).to_dict("records"))]
 
 
 def frame(app: AppTest, column: str) -> pd.DataFrame:

@@ -139,13 +139,14 @@ def test_what_the_intervals_cover() -> None:
     assert made({"a": {}}, splits=True).varies == "split, forget set and initialisation"
 
 
-def test_newest_study_of_each_dataset_and_model() -> None:
+def test_largest_study_of_each_dataset_model_and_share() -> None:
     studies = [{**STUDY, "study": "empty", "done": 0}, {**STUDY, "study": "new"}, {**STUDY, "study": "old"}, {**STUDY, "study": "deep", "model": "resnet18"},
                {**STUDY, "study": "lost", "dataset": NAN}]
-    assert [row["study"] for row in standings.newest(studies)] == ["new", "deep"]
-    assert [row["study"] for row in standings.newest(studies, "old")] == ["old", "deep"]
+    assert [row["study"] for row in standings.largest(studies)] == ["new", "deep"]
+    assert [row["study"] for row in standings.largest(studies, "old")] == ["old", "deep"]
     fewer = {**STUDY, "study": "fewer", "forget_share": 0.05}
-    assert [row["study"] for row in standings.newest([*studies, fewer])] == ["fewer", "new", "deep"]
+    assert [row["study"] for row in standings.largest([*studies, fewer])] == ["fewer", "new", "deep"]
+    assert [row["study"] for row in standings.largest([*studies, {**STUDY, "study": "large", "done": 10}])] == ["large", "deep"]
     assert made({"a": {}}, study=fewer).name == "digits/cnn, 5 % forgotten"
 
 
