@@ -78,13 +78,13 @@ def draw(page: str, studies: Rows, catalogue: Mapping[str, Any], looks: Mapping[
     everything: offer all datasets and models, not only those that have results, and no choice of methods.
     """
     choice = current(page)
-    weighty = sorted(studies, key=lambda row: -(row["done"] or 0))  # where most is known comes first; of one place the newest study
+    weighty = sorted(studies, key=lambda row: -(row["done"] or 0))  # where most is known comes first, of one place too; of equals the newest
     with st.sidebar.container(key="filters"):
         there = [row["dataset"] for row in weighty if row["dataset"]]
         dataset = _select(page, "dataset", "Dataset", _offered(there, catalogue["datasets"], everything), catalogue["datasets"], choice)
         there = [row["model"] for row in weighty if row["dataset"] == dataset and row["model"]]
         model = _select(page, "model", "Model", _offered(there, catalogue["models"], everything), catalogue["models"], choice)
-        fitting = [row for row in studies if row["dataset"] == dataset and row["model"] == model]
+        fitting = [row for row in weighty if row["dataset"] == dataset and row["model"] == model]
         study = _study(page, fitting, choice)
         known = [method for method in catalogue["methods"] if method["family"] != "reference"]
         variants = sorted({variant for method in known for variant in method.get("variants", ["corrected"])} or {"corrected"})
@@ -141,7 +141,7 @@ def _select(page: str, name: str, title: str, options: list[str], entries: Rows,
 
 
 def _study(page: str, fitting: Rows, choice: Mapping[str, Any]) -> str | None:
-    """The newest study of this dataset and model, or which of several."""
+    """The largest study of this dataset and model, or which of several."""
     known = {row["study"]: f"{formats.sentence(formats.ago(row['newest']))}: {row['title']}" for row in fitting}
     if len(known) < 2:
         return next(iter(known), None)

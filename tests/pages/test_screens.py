@@ -167,11 +167,11 @@ def test_dataset_without_results(site: SimpleNamespace, full: Shipped) -> None:
 
 
 def test_many_studies_of_one_kind(site: SimpleNamespace, full: Shipped) -> None:
-    """The newest is shown, the others are a choice and part of the link."""
+    """The largest is shown, the others are a choice and part of the link."""
     site.ship(full)
     mine = synthetic.study(site.home, name="mine", title="My own study", seeds=2, started=synthetic.STARTED.replace(day=21))
     ingest.ingest(site.home)
     app = site.open("pages/compare.py")
-    assert app.query_params["study"] == mine and "2 seeds" in said(app)
-    app.selectbox[2].set_value(full.studies["embedded"]).run()
     assert "10 seeds" in said(app) and app.query_params["study"] == full.studies["embedded"]
+    app.selectbox[2].set_value(mine).run()
+    assert app.query_params["study"] == mine and "2 seeds" in said(app)
