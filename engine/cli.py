@@ -8,6 +8,7 @@ import argparse
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -275,7 +276,7 @@ def _audit(asked: argparse.Namespace) -> tuple[Any, str]:
         raise BadInput(f"--report: a report is of one file, got {len(asked.files)}; give one file at a time")
     home = queue.home()
     catalogue.publish(home)
-    documents = [audit.audit(given, home, seed=asked.seed, command=f"python -m engine audit {path} --seed {asked.seed}")
+    documents = [audit.audit(given, home, seed=asked.seed, command=shlex.join(["python", "-m", "engine", "audit", str(path), "--seed", str(asked.seed)]))
                  for path, given in [(path, arrays.read(path)) for path in asked.files]]
     ingest.ingest(home)
     if asked.report is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import registry
-from engine.attacks import population_mia, suite
+from engine.attacks import population, population_mia, suite
 from engine.data.catalogue import DATASETS
 from engine.models.catalogue import ARCHITECTURES
 
@@ -24,7 +24,8 @@ def build() -> dict[str, list[dict[str, Any]]]:
     """The catalogue as plain values."""
     references = [{**r, "family": "reference", "source": "reference", "paper": "", "variants": ["corrected"], "reads": [], "version": 1, "params": []}
                   for r in _REFERENCES]
-    attacks = [{"name": i.name, "label": i.label, "doc": i.doc, "paper": i.paper, "version": i.version} for i in (population_mia.INFO, *suite.infos())]
+    attacks = [{"name": i.name, "label": i.label, "doc": i.doc, "paper": i.paper, "version": i.version}
+               for i in (population_mia.INFO, population.INFO, *suite.infos())]
     return {"methods": references + [m.describe() for m in registry.load().values() if m.variant == "corrected"],
             "datasets": [d.describe() for d in DATASETS.values()], "models": [a.describe() for a in ARCHITECTURES.values()],
             "attacks": attacks, "scenarios": SCENARIOS}
