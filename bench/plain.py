@@ -30,7 +30,7 @@ class Images(Dataset[tuple[Tensor, int]]):
     """What torchvision's FashionMNIST and CIFAR10 do for an index: array -> PIL image -> transforms."""
 
     def __init__(self, task: Task) -> None:
-        self.images, self.labels = raw(task.name)
+        self.images, self.labels = raw(task)
         info = get(task.dataset)
         steps = [*AUGMENT[task.dataset], transforms.ToTensor(), transforms.Normalize(info.mean, info.std)]
         self.transform: Callable[[Image.Image], Tensor] = transforms.Compose(steps)
@@ -42,15 +42,25 @@ class Images(Dataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
 
 
-def train(task: Task, precision: str, tick: Callable[[int], None]) -> None:
+def network(name: str) -> nn.Module:
+    """As its library has it."""
+    if name == "tinyvit11m":
+        from timm.models.tiny_vit import tiny_vit_11m_224
+
+        return tiny_vit_11m_224(num_classes=10, drop_path_rate=0.1)
+    return CNN(3, 10, 32) if name == "cnn" else resnet18(weights=None, num_classes=10)
+
+
+def train(task: Task, precision: str, tick: Callable[[int], None], device: torch.device | str = "cpu") -> None:
     """Train until `tick`, called with the number of images after every step, raises. precision: fp32, or bf16 by autocast."""
-    model: nn.Module = CNN(3, 10, 32) if task.model == "cnn" else resnet18(weights=None, num_classes=10)
+    model = network(task.model).to(device)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     loader = DataLoader(Images(task), batch_size=task.batch, shuffle=True, num_workers=1, persistent_workers=True)
     while True:
         for x, y in loader:
+            x, y = x.to(device), y.to(device)
             optimiser.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext():
+            with torch.autocast(torch.device(device).type, torch.bfloat16) if precision == "bf16" else nullcontext():
                 loss = F.cross_entropy(model(x), y)
             loss.backward()
             optimiser.step()

@@ -6,7 +6,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from torchvision import datasets
+
+from engine.data.catalogue import get
+from engine.data.dataset import Dataset, DatasetInfo, resized
+from engine.data.loader import Splits
 
 IMAGES = 5_120  # a multiple of both batches, so that every step is a full one
 
@@ -34,11 +39,20 @@ TASKS = {t.name: t for t in (
 
 
 @lru_cache(maxsize=1)
-def raw(name: str) -> tuple[np.ndarray, np.ndarray]:
+def raw(task: Task) -> tuple[np.ndarray, np.ndarray]:
     """(uint8 images, labels) of a task: real ones under `$LETHE_DATA`, else noise of the same size, which costs the same to train on."""
-    task, root = TASKS[name], os.environ.get("LETHE_DATA")
+    root = os.environ.get("LETHE_DATA")
     if root:
         found: Any = getattr(datasets, task.torchvision)(root, train=True, download=False)
         return np.asarray(found.data)[:IMAGES], np.asarray(found.targets)[:IMAGES].astype(np.int64)
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (IMAGES, *task.shape), dtype=np.uint8), rng.integers(0, 10, IMAGES)
+
+
+def training_splits(task: Task, replicas: int, device: torch.device | str = "cpu") -> tuple[DatasetInfo, Splits]:
+    """The same images as `retain` for a stack, on the device as the engine holds them."""
+    info = get(task.dataset)
+    images, labels = (torch.from_numpy(array) for array in raw(task))
+    images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
+    index = torch.arange(len(labels)).expand(replicas, -1)
+    return info, Splits(info, Dataset(resized(images, info.side), labels, len(labels)), {"retain": index}, device=device)

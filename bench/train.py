@@ -22,10 +22,7 @@ from torch import Tensor
 
 from bench import plain
 from bench.harness import Group, Window
-from bench.tasks import TASKS, Task, raw
-from engine.data.catalogue import get
-from engine.data.dataset import Dataset, resized
-from engine.data.loader import Splits
+from bench.tasks import TASKS, Task, training_splits
 from engine.jobs import provenance
 from engine.jobs.allocator import keep_memory
 from engine.models import catalogue as models
@@ -75,11 +72,7 @@ def work(job: Job, tick: Callable[[int], None]) -> None:
 def stacked(task: Task, job: Job, tick: Callable[[int], None]) -> None:
     """The engine's own training loop over a stack, each replica with its own order and augmentation of the same images."""
     keep_memory()  # as the engine's workers do
-    info = get(task.dataset)
-    images, labels = (torch.from_numpy(array) for array in raw(task.name))
-    images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
-    index = torch.arange(len(labels)).expand(job.replicas, -1)
-    data = Splits(info, Dataset(resized(images, info.side), labels, len(labels)), {"retain": index})
+    info, data = training_splits(task, job.replicas)
     stack = Stack.build(models.get(task.model), channels=info.channels, classes=info.classes, side=info.side, seeds=range(job.replicas),
                         executor=job.way, precision=job.precision)
     train(stack, data, "retain", Recipe(epochs=10_000, batch=task.batch), Timed(job.replicas, task.batch, tick))

@@ -37,46 +37,55 @@ class _Optimiser(ABC):
         stack = self.stack
         named = [(n, p) for n, p in stack.params.items() if p.grad is not None]
         if stack.executor == "loop":
-            active = range(stack.replicas) if stack.active is None else [r for r, on in enumerate(stack.active.tolist()) if on]
+            active = range(stack.replicas) if stack.taking_part is None else [r for r, on in enumerate(stack.taking_part.tolist()) if on]
             for r in active:
                 self._step_slices(r, named)
         else:
-            for n, p in named:
-                self._step_all(n, p)
+            self._step_all(named)
 
-    def _gradient(self, name: str, p: Tensor, r: int | None) -> Tensor:
-        """Scaled, decayed and masked gradient of one parameter, of replica r or of all. Made in the place of `grad`: no step needs it
-        twice, and on a CPU new memory for it costs more than the arithmetic."""
+    def _gradient(self, name: str, p: Tensor, r: int) -> Tensor:
+        """Scaled, decayed and masked gradient of one parameter of replica r. Made in the place of `grad`: no step needs it twice, and on a
+        CPU new memory for it costs more than the arithmetic."""
         assert p.grad is not None
-        grad, weight = (p.grad, p) if r is None else (p.grad[r], p[r])
+        grad = p.grad[r]
         if name in self.grad_scale:
-            grad.mul_(self.grad_scale[name] if r is None else self.grad_scale[name][r])
-        if r is not None and self.weight_decay[r]:
-            grad.add_(weight, alpha=float(self.weight_decay[r]))
-        if r is None and bool(self.weight_decay.any()):
-            _add(grad, self._wide(self.weight_decay, p), weight)
+            grad.mul_(self.grad_scale[name][r])
+        if self.weight_decay[r]:
+            grad.add_(p[r], alpha=float(self.weight_decay[r]))
         if name in self.mask:
-            grad.mul_(self.mask[name] if r is None else self.mask[name][r])
+            grad.mul_(self.mask[name][r])
         return grad
 
-    def _wide(self, values: Tensor, p: Tensor) -> Tensor | float:
-        """[R] values to broadcast against [R, ...]; a plain number where all are equal, which is faster."""
+    def _gradients(self, named: list[tuple[str, Tensor]]) -> list[Tensor]:
+        """The same of all replicas."""
+        grads = {n: p.grad for n, p in named if p.grad is not None}
+        for n in grads.keys() & self.grad_scale.keys():
+            grads[n].mul_(self.grad_scale[n])
+        if bool(self.weight_decay.any()):
+            _add(list(grads.values()), self._rate(self.weight_decay), [p for _, p in named])
+        for n in grads.keys() & self.mask.keys():
+            grads[n].mul_(self.mask[n])
+        return list(grads.values())
+
+    def _rate(self, values: Float[Tensor, " r"]) -> Float[Tensor, " r"] | float:
+        """Values of all replicas beside the weights; a plain number where all are equal, which is faster."""
         if bool((values == values[0]).all()):
             return float(values[0])
-        return values.to(p.device, p.dtype).view(-1, *[1] * (p.dim() - 1))
+        like = next(iter(self.stack.params.values()))
+        return values.to(like.device, like.dtype)
 
     def _gate(self, new: Tensor, old: Tensor) -> Tensor:
         """`new` for active replicas, `old` for the others; by where, since lr = 0 would let a NaN through."""
         active = self.stack.active
-        return new if active is None else torch.where(active.view(-1, *[1] * (new.dim() - 1)), new, old)
+        return new if active is None else torch.where(active.view(_beside(new)), new, old)
 
     @abstractmethod
     def _step_slices(self, r: int, named: list[tuple[str, Tensor]]) -> None:
         """Step replica r alone, with torch's own arithmetic."""
 
     @abstractmethod
-    def _step_all(self, name: str, p: Tensor) -> None:
-        """Step one parameter of all replicas at once."""
+    def _step_all(self, named: list[tuple[str, Tensor]]) -> None:
+        """Step all replicas at once."""
 
 
 class SGD(_Optimiser):
@@ -99,18 +108,21 @@ class SGD(_Optimiser):
         for weight, grad in zip(weights, grads, strict=True):
             weight.add_(grad, alpha=-float(self.lr[r]))
 
-    def _step_all(self, name: str, p: Tensor) -> None:
-        grad, velocity, lr = self._gradient(name, p, None), self.velocity[name], self._wide(self.lr, p)
-        heavy = bool(self.momentum.any())
+    def _step_all(self, named: list[tuple[str, Tensor]]) -> None:
+        names, params = [n for n, _ in named], [p for _, p in named]
+        grads = self._gradients(named)
+        lr, momentum, heavy = self._rate(self.lr), self._rate(self.momentum), bool(self.momentum.any())
+        velocity = [self.velocity[n] for n in names]
         if self.stack.active is None:
             if heavy:
-                grad = velocity.mul_(self._wide(self.momentum, p)).add_(grad)
-            _add(p, lr, grad, -1)
+                _multiply(velocity, momentum)
+                _add(velocity, 1.0, grads)
+            _add(params, lr, velocity if heavy else grads, -1)
             return
-        if heavy:
-            velocity.copy_(self._gate(velocity * self._wide(self.momentum, p) + grad, velocity))
-            grad = velocity
-        p.copy_(self._gate(p - lr * grad, p))
+        for p, v, grad in zip(params, velocity, grads, strict=True):
+            if heavy:
+                v.copy_(self._gate(v * _wide(momentum, v) + grad, v))
+            p.copy_(self._gate(p - _wide(lr, p) * (v if heavy else grad), p))
 
 
 class Adam(_Optimiser):
@@ -125,7 +137,7 @@ class Adam(_Optimiser):
         self.steps = torch.zeros(stack.replicas, dtype=torch.int64)
 
     def step(self) -> None:
-        self.steps += 1 if self.stack.active is None else self.stack.active.cpu().long()
+        self.steps += 1 if self.stack.taking_part is None else self.stack.taking_part.long()
         super().step()
 
     def _step_slices(self, r: int, named: list[tuple[str, Tensor]]) -> None:
@@ -138,22 +150,42 @@ class Adam(_Optimiser):
             scale = (second.sqrt() / (1 - b2**t) ** 0.5).add_(self.eps)
             p[r].addcdiv_(first, scale, value=-float(self.lr[r]) / (1 - b1**t))
 
-    def _step_all(self, name: str, p: Tensor) -> None:
+    def _step_all(self, named: list[tuple[str, Tensor]]) -> None:
         b1, b2 = self.betas
-        grad, first, second = self._gradient(name, p, None), self.first[name], self.second[name]
-        first.copy_(self._gate(first.lerp(grad, 1 - b1), first))
-        second.copy_(self._gate(second * b2 + (1 - b2) * grad * grad, second))
         t = self.steps.clamp(min=1).double()
-        rate, root = self._wide(self.lr / (1 - b1**t), p), self._wide((1 - b2**t).sqrt(), p)
-        p.copy_(self._gate(p - rate * first / (second.sqrt() / root + self.eps), p))
+        rate, root = self._rate(self.lr / (1 - b1**t)), self._rate((1 - b2**t).sqrt())
+        for (name, p), grad in zip(named, self._gradients(named), strict=True):
+            first, second = self.first[name], self.second[name]
+            first.copy_(self._gate(first.lerp(grad, 1 - b1), first))
+            second.copy_(self._gate(second * b2 + (1 - b2) * grad * grad, second))
+            p.copy_(self._gate(p - _wide(rate, p) * first / (second.sqrt() / _wide(root, p) + self.eps), p))
 
 
-def _add(p: Tensor, factor: Tensor | float, other: Tensor, sign: int = 1) -> None:
-    """p += sign * factor * other, in place."""
-    if isinstance(factor, Tensor):
-        p.addcmul_(other, factor, value=sign)
-    else:
-        p.add_(other, alpha=sign * factor)
+def _add(into: list[Tensor], factor: Float[Tensor, " r"] | float, others: list[Tensor], sign: int = 1) -> None:
+    """Each += sign * factor * other, in place; on a GPU one launch for many tensors."""
+    if not isinstance(factor, Tensor):
+        torch._foreach_add_(into, others, alpha=sign * factor)  # pyright: ignore[reportPrivateImportUsage] torch's own optimisers call it
+        return
+    for p, other in zip(into, others, strict=True):
+        p.addcmul_(other, factor.view(_beside(p)), value=sign)
+
+
+def _multiply(each: list[Tensor], factor: Float[Tensor, " r"] | float) -> None:
+    """Each *= factor, in place."""
+    if not isinstance(factor, Tensor):
+        torch._foreach_mul_(each, factor)  # pyright: ignore[reportPrivateImportUsage] as above
+        return
+    for p in each:
+        p.mul_(factor.view(_beside(p)))
+
+
+def _wide(rate: Float[Tensor, " r"] | float, p: Tensor) -> Tensor | float:
+    return rate.view(_beside(p)) if isinstance(rate, Tensor) else rate
+
+
+def _beside(p: Tensor) -> tuple[int, ...]:
+    """The shape in which [R] broadcasts against [R, ...]."""
+    return (-1, *[1] * (p.dim() - 1))
 
 
 def per_replica(value: PerReplicaFloat, replicas: int) -> Float[Tensor, " r"]:

@@ -13,6 +13,7 @@ from engine.errors import BadInput
 
 THE_STUDYS = 123
 FORGET_SHARE = 0.1
+AUDIT_ALL, AUDITED = 10_000, 2_000  # examples
 Indices = Int[np.ndarray, " _"]  # every one of its own length
 
 
@@ -51,6 +52,13 @@ def pool_of(n_train: int, pool: int | None) -> Indices:
     if not 20 <= pool <= n_train:
         raise BadInput(f"data.pool: got {pool}, must be from 20 to {n_train}, the number of training images")
     return np.sort(np.random.RandomState(THE_STUDYS).permutation(n_train)[:pool])
+
+
+def audited(pool: Indices) -> Indices:
+    """The examples of a pool whose scores U-LiRA models keep: all, or a fixed few where all would be gigabytes a method."""
+    if len(pool) <= AUDIT_ALL:
+        return pool
+    return np.sort(pool[np.random.default_rng(0).permutation(len(pool))[:AUDITED]])
 
 
 def indices(spec: DataSpec, n_train: int, n_test: int) -> dict[str, Indices]:

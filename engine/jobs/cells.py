@@ -18,7 +18,7 @@ REFERENCES = ("original", "retrained")
 
 @dataclass(frozen=True)
 class Numeric:
-    """mode: exact (loop) or fast (fused). precision: fp32, bf16 or fp64. device: cpu or cuda."""
+    """mode: exact (one replica after the other) or fast (all in one pass). precision: fp32, bf16 or fp64. device: cpu or cuda."""
 
     mode: str = "exact"
     precision: str = "fp32"
@@ -26,6 +26,7 @@ class Numeric:
 
     @property
     def executor(self) -> str:
+        """The usual one; of the fast path a calibration may choose another."""
         return "loop" if self.mode == "exact" else "fused"
 
 

@@ -8,11 +8,32 @@ from typing import Any
 from engine import registry
 from engine.data.catalogue import get, loaded
 from engine.data.splits import DataSpec, indices
+from engine.errors import BadInput
 from engine.jobs.cells import Cell
+from engine.models.stack import EXECUTORS
 from engine.runtime import is_shared
 from engine.store.records import identity
 
 EXACT_STACK = 8  # replicas of a loop stack: they run one after another, so this only sizes a task
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How a stack is run: by which executor (see `engine.models.stack`), and how many replicas at most."""
+
+    executor: str
+    replicas: int
+
+    def __str__(self) -> str:
+        return f"{self.executor} {self.replicas}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Strategy":
+        """Raises: BadInput."""
+        executor, _, replicas = text.partition(" ")
+        if executor not in EXECUTORS or not replicas.isdecimal() or int(replicas) < 1:
+            raise BadInput(f"a strategy is one of {', '.join(EXECUTORS)} and a number of replicas, such as 'fused 8'; got {text!r}")
+        return cls(executor, int(replicas))
 
 
 @dataclass(frozen=True)
@@ -21,6 +42,7 @@ class Task:
 
     cells: tuple[Cell, ...]
     work: float
+    executor: str
 
     @property
     def name(self) -> str:
@@ -34,8 +56,8 @@ def stack_key(cell: Cell) -> tuple[Any, ...]:
     return (cell.method, cell.variant, *data, cell.data.protocol, cell.model, cell.recipe, cell.numeric, shared)
 
 
-def tasks(cells: Iterable[Cell], replicas: Callable[[Cell], int], slots: int = 1) -> list[Task]:
-    """Stacks of at most `replicas(cell)` cells of equal shape, sorted by epochs so that few are gated; longest task first.
+def tasks(cells: Iterable[Cell], strategy: Callable[[Cell], Strategy], slots: int = 1) -> list[Task]:
+    """Stacks of at most as many cells of equal shape as `strategy(cell)` says, sorted by epochs so that few are gated; longest task first.
 
     Few cells are shared out evenly among `slots` processes.
     """
@@ -45,11 +67,12 @@ def tasks(cells: Iterable[Cell], replicas: Callable[[Cell], int], slots: int = 1
     made = []
     for group in groups.values():
         ordered = sorted(group.values(), key=lambda c: (epochs(c), c.data.split or 0, c.data.forget or 0, c.seed))
-        rounds = -(-len(ordered) // (replicas(ordered[0]) * slots))  # in each every process has one stack, of the same size
+        chosen = strategy(ordered[0])
+        rounds = -(-len(ordered) // (chosen.replicas * slots))  # in each every process has one stack, of the same size
         size = -(-len(ordered) // (rounds * slots))
         for start in range(0, len(ordered), size):
             part = tuple(ordered[start : start + size])
-            made.append(Task(part, sum(work(c) for c in part)))
+            made.append(Task(part, sum(work(c) for c in part), chosen.executor))
     return sorted(made, key=lambda t: -t.work)
 
 

@@ -20,7 +20,7 @@ from engine import registry
 from engine.attacks import u_lira
 from engine.data.catalogue import get as dataset_info
 from engine.data.catalogue import loaded
-from engine.data.splits import DataSpec, pool_of
+from engine.data.splits import DataSpec, audited, pool_of
 from engine.errors import BadInput, RunError
 from engine.jobs import attack, catalogue, home, plan, provenance
 from engine.jobs import study as study_files
@@ -128,7 +128,7 @@ def estimate(asked: Asked) -> dict[str, Any]:
     needs = []
 
     def need(what: str, cell: Cell, stored: bool, times: float = 1.0) -> None:
-        seconds = 0.0 if stored else times * plan.work(cell) / calibration.rate(cell, 1)
+        seconds = 0.0 if stored else times * plan.work(cell) / calibration.rate(cell)
         needs.append({"what": what, "seconds": seconds, "stored": stored})
 
     cell = asked.cell
@@ -142,7 +142,7 @@ def estimate(asked: Asked) -> dict[str, Any]:
     need("timing, one model at a time", cell, timed, REPEATS + 1)
     retrain = known.finished(timing_id(cell.retrained, REPEATS, torch.get_num_threads()))
     needs.append({"what": "timing of retraining", "stored": retrain,
-                  "seconds": 0.0 if retrain else min(plan.work(cell.retrained) / calibration.rate(cell, 1), 30.0)})
+                  "seconds": 0.0 if retrain else min(plan.work(cell.retrained) / calibration.rate(cell), 30.0)})
     if asked.shadows is not None:
         target = asked.target
         need("original of a fresh half, for U-LiRA", target.original, known.has_weights(target.original))
@@ -251,7 +251,7 @@ class _Rerun:
         pool = pool_of(loaded(target.data.dataset).n_train, target.data.pool)
         phi = np.load(self.known.home / "runs" / target.run_id / SCORES)
         world = attack.world_of(target, pool)
-        stored = _gaussians(self.asked.shadows or "", pool)
+        stored = _gaussians(self.asked.shadows or "", audited(pool))
         result = u_lira.score_target(phi, world, mu_forgotten=stored["mu_forgotten"], sigma_forgotten=stored["sigma_forgotten"],
                                      mu_never=stored["mu_never"], sigma_never=stored["sigma_never"])
         content = {"kind": "attack", "attack": "u_lira_target", "version": u_lira.INFO.version, "target": target.run_id, "shadows": self.asked.shadows}

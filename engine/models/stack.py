@@ -6,8 +6,9 @@ its own gradient, because no weight is shared. Two executors stand behind it: `l
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cache
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,9 +18,11 @@ from torch.func import functional_call
 from engine.errors import BadInput
 from engine.models.architecture import Architecture
 from engine.models.fused import Fused
+from engine.models.products import Products
 
-EXECUTORS = ("loop", "fused")
+EXECUTORS = ("loop", "fused", "products", "compiled")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}  # bf16: autocast over fp32 weights
+_SHAPES = 64
 KINDS: dict[str, tuple[type[nn.Module], ...]] = {"conv": (nn.Conv2d,), "linear": (nn.Linear,), "norm": (nn.BatchNorm2d, nn.LayerNorm)}
 
 
@@ -33,8 +36,8 @@ class Stack:
                  precision: str = "fp32", device: str | torch.device = "cpu") -> None:
         if executor not in EXECUTORS or precision not in PRECISIONS:
             raise BadInput(f"executor must be one of {EXECUTORS}, precision one of {tuple(PRECISIONS)}; got {executor!r}, {precision!r}")
-        if executor == "fused" and architecture.fused is None:
-            raise BadInput(f"{architecture.name} has no fused form; use executor 'loop'")
+        if executor != "loop" and architecture.fused is None:
+            raise BadInput(f"{architecture.name} has no form over a stack, which executor {executor!r} needs; use 'loop'")
         self.architecture, self.executor, self.precision = architecture, executor, precision
         self.device, dtype = torch.device(device), PRECISIONS[precision]
         self.template = copy.deepcopy(template).to(device=self.device, dtype=dtype).to(memory_format=torch.channels_last)
@@ -44,9 +47,11 @@ class Stack:
         self.buffers = {n: _stacked([s[n] for s in states], None if not b.is_floating_point() else dtype, self.device)
                         for n, b in self.template.named_buffers()}
         self.active: Bool[Tensor, " r"] | None = None
+        self.taking_part: Bool[Tensor, " r"] | None = None  # the same on the host, where to ask does not wait for the device
         self.forward_images = torch.zeros(self.replicas, dtype=torch.int64)
         self.backward_images = torch.zeros(self.replicas, dtype=torch.int64)
         self._chance: list[Tensor] | None = None
+        self._shape: torch.Size | None = None  # of the batches that `compiled` is compiled for
         self.training = True
 
     @classmethod
@@ -71,7 +76,7 @@ class Stack:
 
         x may have a leading axis of 1, shared by all replicas.
         """
-        seen = x.shape[1] if self.active is None else x.shape[1] * self.active.cpu().long()
+        seen = x.shape[1] if self.taking_part is None else x.shape[1] * self.taking_part.long()
         self.forward_images += seen  # in place: companions share the counter
         if torch.is_grad_enabled():
             self.backward_images += seen
@@ -85,7 +90,7 @@ class Stack:
     def _loop(self, x: Tensor) -> Tensor:
         params = {n: p.unbind(0) for n, p in self.params.items()}
         buffers = {n: b.unbind(0) for n, b in self.buffers.items()}
-        active = [True] * self.replicas if self.active is None else self.active.tolist()
+        active = [True] * self.replicas if self.taking_part is None else self.taking_part.tolist()
         made: list[Tensor | None] = []
         for r in range(self.replicas):
             if not active[r]:
@@ -104,14 +109,28 @@ class Stack:
         # where some are gated the pass moves copies of the statistics: autograd needs those as it saw them until the backward pass
         gated = self.training and self.active is not None
         moving = {n: b.clone() for n, b in self.buffers.items()} if gated else self.buffers
-        r, b, c, h, w = x.shape
-        side_by_side = x.transpose(0, 1).reshape(b, r * c, h, w).contiguous(memory_format=torch.channels_last)
-        logits = self.architecture.fused(Fused(self.params, moving, r, self.training), side_by_side)
+        layers = (Fused if self.executor == "fused" else Products)(self.params, moving, self.replicas, self.training, self._drawn(x.shape[1]))
+        forward = self.architecture.fused
+        if self.executor == "compiled" and torch.is_grad_enabled():
+            self._shape = self._shape or x.shape  # a short last batch and evaluation are not worth a compilation of their own
+            forward = compiling(forward) if x.shape == self._shape else forward
+        logits = forward(layers, layers.arranged(x))
         if gated:
             assert self.active is not None
             for n, old in self.buffers.items():
                 old.copy_(torch.where(_wide(self.active, old), moving[n], old))
         return logits
+
+    def _drawn(self, images: int) -> Float[Tensor, "k r b"] | None:
+        """What stochastic depth keeps of each branch, replica and image, drawn as the plain network draws it: 0, or 1 over its probability."""
+        if not self.training or not self.architecture.kept:
+            return None
+        made = []
+        for r in range(self.replicas):
+            with self._own_chance(r):
+                like = torch.empty(images, 1, 1, 1, device=self.device, dtype=PRECISIONS[self.precision])
+                made.append(torch.stack([torch.empty_like(like).bernoulli_(p).div_(p).flatten() for p in self.architecture.kept]))
+        return torch.stack(made, 1)
 
     @contextmanager
     def _own_chance(self, r: int) -> Iterator[None]:
@@ -164,19 +183,21 @@ class Stack:
 
     def only(self, active: Bool[Tensor, " r"] | None) -> "Stack":
         """Gate: from now on just these replicas change, in weights, momenta and statistics; None lifts the gate."""
-        self.active = None if active is None or bool(active.all()) else active.to(self.device)
+        some = None if active is None or bool(active.all()) else active
+        self.active = None if some is None else some.to(self.device)
+        self.taking_part = None if some is None else some.cpu()
         return self
 
     @contextmanager
     def among(self, some: Bool[Tensor, " r"]) -> Iterator[bool]:
         """Gate further, to those of the active replicas that are in `some`, for a `with` block; gives whether there are any."""
-        before = self.active
-        both = some.to(self.device) if before is None else before & some.to(self.device)
+        before = self.taking_part
+        both = some.cpu() if before is None else before & some.cpu()
         try:
             self.only(both)
             yield bool(both.any())
         finally:
-            self.active = before
+            self.only(before)
 
     def tensors(self, kind: str) -> dict[str, Float[Tensor, "r ..."]]:
         """The weights (not biases) of all layers of a kind (`conv`, `linear`, `norm`), by name."""
@@ -206,6 +227,19 @@ class Stack:
 
     # ---- one replica
 
+    @torch.no_grad()
+    def reaching(self, r: int, x: Float[Tensor, "b c h w"], modules: Sequence[str]) -> tuple[list[Tensor], Float[Tensor, "b k"]]:
+        """What replica r hands these modules, each reached once and in this order, when it sees x, and its logits: by the template,
+        whatever the executor, and not counted."""
+        seen: list[Tensor] = []
+        hooks = [self.template.get_submodule(name).register_forward_pre_hook(lambda _, given: seen.append(given[0])) for name in modules]
+        try:
+            logits = functional_call(self.template, {n: t[r] for n, t in (self.params | self.buffers).items()}, (x,))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return seen, logits
+
     def state_of(self, r: int) -> dict[str, Tensor]:
         """Replica r's ordinary state dictionary, detached copies."""
         return {n: t.detach()[r].clone() for n, t in (self.params | self.buffers).items()}
@@ -222,6 +256,13 @@ class Stack:
         for t in (*self.params.values(), *self.buffers.values()):
             fine &= torch.isfinite(t.detach()).reshape(self.replicas, -1).all(1)
         return fine
+
+
+@cache
+def compiling(forward: Callable[[Fused, Tensor], Tensor]) -> Callable[[Fused, Tensor], Tensor]:
+    """Compiled for each shape that it meets; the compiler keeps what it made on disk, so that later processes start in seconds."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _SHAPES)  # a worker lives on: each R, batch and mode is one
+    return torch.compile(forward, dynamic=False)
 
 
 def _stacked(tensors: Sequence[Tensor], dtype: torch.dtype | None, device: torch.device) -> Tensor:

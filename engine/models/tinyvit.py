@@ -16,6 +16,7 @@ In timm the layer that merges patches opens a stage, in the released code it end
 so do the `blocks` of the architecture.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -26,6 +27,7 @@ from torch.nn import functional as F
 
 from engine.errors import DataError
 from engine.models.architecture import Architecture
+from engine.models.fused import Fused
 
 
 def build(channels: int, classes: int, side: int) -> nn.Module:
@@ -72,40 +74,47 @@ class WindowAttention(nn.Module):
         self.proj = attention.proj
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
-        tokens = self._queries_keys_values(self.norm(x))
-        padding = self._queries_keys_values(self.norm.bias)  # the layer norm of a zero token
-        rows, columns = self._parts(x.shape[1]), self._parts(x.shape[2])
-        made = torch.cat([torch.cat([self._attend(tokens[:, r, c], padding) for c in columns], 2) for r in rows], 1)
-        return self.proj(made)
+        tokens = self.qkv(self.norm(x)).unflatten(-1, (self.heads, 3, -1))
+        padding = self.qkv(self.norm.bias).unflatten(-1, (self.heads, 3, -1))  # the layer norm of a zero token
+        made = _attention(tokens.unsqueeze(0), padding.unsqueeze(0), self.attention_biases.unsqueeze(0), self.window, self.scale)
+        return self.proj(made.squeeze(0))
 
-    def _queries_keys_values(self, x: Float[Tensor, "*b c"]) -> Float[Tensor, "*b heads 3 d"]:
-        return self.qkv(x).unflatten(-1, (self.heads, 3, -1))
 
-    def _parts(self, side: int) -> list[slice]:
-        """The whole windows along one axis, then what is left over."""
-        whole = side - side % self.window
-        return [part for part in (slice(0, whole), slice(whole, side)) if part.start < part.stop]
+def _attention(tokens: Float[Tensor, "r b h w heads 3 d"], padding: Float[Tensor, "r heads 3 d"], biases: Float[Tensor, "r heads offsets"],
+               window: int, scale: float) -> Float[Tensor, "r b h w c"]:
+    """Attention of r networks within windows: queries, keys and values of the tokens, and of a zero token."""
+    rows, columns = _parts(tokens.shape[2], window), _parts(tokens.shape[3], window)
+    return torch.cat([torch.cat([_attend(tokens[:, :, r, c], padding, biases, window, scale) for c in columns], 3) for r in rows], 2)
 
-    def _attend(self, tokens: Float[Tensor, "b h w heads 3 d"], padding: Float[Tensor, "heads 3 d"]) -> Float[Tensor, "b h w c"]:
-        """Attention in windows that all hold as many real tokens."""
-        b, height, width = tokens.shape[:3]
-        h, w = min(height, self.window), min(width, self.window)
-        windows = tokens.unflatten(2, (-1, w)).unflatten(1, (-1, h))  # [b, down, h, across, w, heads, 3, d]
-        q, k, v = windows.permute(6, 0, 1, 3, 5, 2, 4, 7).reshape(3, -1, self.heads, h * w, tokens.shape[-1])
-        bias = self._biases(h, w)
-        if bias.shape[-1] > h * w:
-            _, k_pad, v_pad = padding.transpose(0, 1).unsqueeze(2).unsqueeze(1).expand(-1, len(q), -1, -1, -1)
-            k, v = torch.cat([k, k_pad], 2), torch.cat([v, v_pad], 2)
-        made = ((q * self.scale) @ k.transpose(2, 3) + bias).softmax(-1) @ v  # [windows, heads, h * w, d]
-        made = made.view(b, height // h, width // w, self.heads, h, w, -1)
-        return made.permute(0, 1, 4, 2, 5, 3, 6).reshape(b, height, width, -1)
 
-    def _biases(self, h: int, w: int) -> Float[Tensor, "heads n m"]:
-        """From each of the h * w real tokens of a window to each of them and, where there is padding, to all of that as one key."""
-        n, offsets = h * w, _offsets(h, w, self.window, self.attention_biases.device)
-        # an embedding, because its gradient is summed in the same order on every device and whatever the threads
-        biases = F.embedding(offsets, self.attention_biases.T).permute(2, 0, 1)
-        return biases if n == self.window**2 else torch.cat([biases[..., :n], biases[..., n:].logsumexp(-1, keepdim=True)], -1)
+def _parts(side: int, window: int) -> list[slice]:
+    """The whole windows along one axis, then what is left over."""
+    whole = side - side % window
+    return [part for part in (slice(0, whole), slice(whole, side)) if part.start < part.stop]
+
+
+def _attend(tokens: Float[Tensor, "r b h w heads 3 d"], padding: Float[Tensor, "r heads 3 d"], biases: Float[Tensor, "r heads offsets"],
+            window: int, scale: float) -> Float[Tensor, "r b h w c"]:
+    """Attention in windows that all hold as many real tokens."""
+    r, b, height, width, heads, _, d = tokens.shape
+    h, w = min(height, window), min(width, window)
+    windows = tokens.unflatten(3, (-1, w)).unflatten(2, (-1, h))  # [r, b, down, h, across, w, heads, 3, d]
+    q, k, v = windows.permute(7, 0, 1, 2, 4, 6, 3, 5, 8).reshape(3, r, -1, heads, h * w, d)
+    bias = _biases(biases, h, w, window)
+    if bias.shape[-1] > h * w:
+        _, k_pad, v_pad = padding.permute(2, 0, 1, 3).view(3, r, 1, heads, 1, d).expand(-1, -1, q.shape[1], -1, -1, -1)
+        k, v = torch.cat([k, k_pad], 3), torch.cat([v, v_pad], 3)
+    made = ((q * scale) @ k.transpose(3, 4) + bias.unsqueeze(1)).softmax(-1) @ v  # [r, windows, heads, h * w, d]
+    made = made.view(r, b, height // h, width // w, heads, h, w, d)
+    return made.permute(0, 1, 2, 5, 3, 6, 4, 7).reshape(r, b, height, width, heads * d)
+
+
+def _biases(biases: Float[Tensor, "r heads offsets"], h: int, w: int, window: int) -> Float[Tensor, "r heads n m"]:
+    """From each of the h * w real tokens of a window to each of them and, where there is padding, to all of that as one key."""
+    n, offsets = h * w, _offsets(h, w, window, biases.device)
+    # an embedding, because its gradient is summed in the same order on every device and whatever the threads
+    found = F.embedding(offsets, biases.flatten(0, 1).T).permute(2, 0, 1).unflatten(0, biases.shape[:2])
+    return found if n == window**2 else torch.cat([found[..., :n], found[..., n:].logsumexp(-1, keepdim=True)], -1)
 
 
 @cache
@@ -119,7 +128,57 @@ def _offsets(h: int, w: int, window: int, device: torch.device) -> Int[Tensor, "
     return (row[:n, None] - row).abs() * window + (column[:n, None] - column).abs()
 
 
+_HEADS, _WINDOWS, _DEPTHS = (4, 8, 14), (7, 14, 7), (2, 6, 2)  # of the three stages with attention
+_CONVOLUTIONS = 2  # blocks of the stage before them
+_BLOCKS = _CONVOLUTIONS + sum(_DEPTHS)
+_RATES = [float(rate) for rate in torch.linspace(0, 0.1, _BLOCKS)]  # of stochastic depth, block by block
+# in the order in which a network draws: once a convolution block, twice a block with attention, nothing at rate 0
+_KEPT = tuple(1 - rate for block, rate in enumerate(_RATES) for _ in range(1 if block < _CONVOLUTIONS else 2) if rate)
+
+
+def fused(f: Fused, x: Tensor) -> Tensor:
+    """The same network over a stack."""
+    drawn = iter(range(len(_KEPT)))
+    x = _normed(f, "patch_embed.conv2", F.gelu(_normed(f, "patch_embed.conv1", x, stride=2, padding=1)), stride=2, padding=1)
+    for block in range(_CONVOLUTIONS):
+        x = _inverted_bottleneck(f, f"stages.0.blocks.{block}", x, drawn if _RATES[block] else None)
+    for stage, (heads, window, depth) in enumerate(zip(_HEADS, _WINDOWS, _DEPTHS, strict=True), 1):
+        name = f"stages.{stage}.downsample"
+        x = F.gelu(_depthwise(f, f"{name}.conv2", F.gelu(_normed(f, f"{name}.conv1", x)), stride=2))
+        tokens = f.tokens(_normed(f, f"{name}.conv3", x))
+        for block in range(depth):
+            tokens = _block(f, f"stages.{stage}.blocks.{block}", tokens, heads, window, drawn)
+        x = f.map(tokens)
+    return f.linear("head.fc", f.layer_norm("head.norm", f.mean_over_space(x)))
+
+
+def _block(f: Fused, name: str, x: Float[Tensor, "r b h w c"], heads: int, window: int, drawn: Iterator[int]) -> Float[Tensor, "r b h w c"]:
+    tokens = f.over_rows("linear", f"{name}.attn.qkv", f.over_rows("layer_norm", f"{name}.attn.norm", x)).unflatten(-1, (heads, 3, -1))
+    padding = f.linear(f"{name}.attn.qkv", f.params[f"{name}.attn.norm.bias"].unsqueeze(1)).squeeze(1).unflatten(-1, (heads, 3, -1))
+    made = _attention(tokens, padding, f.params[f"{name}.attn.attention_biases"], window, tokens.shape[-1] ** -0.5)
+    x = x + f.kept(next(drawn), f.over_rows("linear", f"{name}.attn.proj", made))
+    x = f.tokens(_depthwise(f, f"{name}.local_conv", f.map(x)))
+    made = F.gelu(f.over_rows("linear", f"{name}.mlp.fc1", f.over_rows("layer_norm", f"{name}.mlp.norm", x)))
+    return x + f.kept(next(drawn), f.over_rows("linear", f"{name}.mlp.fc2", made))
+
+
+def _inverted_bottleneck(f: Fused, name: str, x: Tensor, drawn: Iterator[int] | None) -> Tensor:
+    made = F.gelu(_depthwise(f, f"{name}.conv2", F.gelu(_normed(f, f"{name}.conv1", x))))
+    made = _normed(f, f"{name}.conv3", made)
+    if drawn is not None:
+        made = f.map(f.kept(next(drawn), f.tokens(made)))
+    return F.gelu(made + x)
+
+
+def _normed(f: Fused, name: str, x: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+    return f.batch_norm(f"{name}.bn", f.conv(f"{name}.conv", x, stride=stride, padding=padding))
+
+
+def _depthwise(f: Fused, name: str, x: Tensor, stride: int = 1) -> Tensor:
+    return f.batch_norm(f"{name}.bn", f.depthwise(f"{name}.conv", x, stride=stride))
+
+
 TINYVIT11M = Architecture(
-    "tinyvit11m", label="TinyViT-11M", build=build, fused=None, stem=("patch_embed.conv1.conv", "patch_embed.conv2.conv"), head=("head.fc",),
-    blocks=(("stages.1.blocks", "stages.2.downsample"), ("stages.2.blocks", "stages.3.downsample"), ("stages.3.blocks",)),
+    "tinyvit11m", label="TinyViT-11M", build=build, fused=fused, kept=_KEPT, stem=("patch_embed.conv1.conv", "patch_embed.conv2.conv"), head=("head.fc",),
+    blocks=(("stages.1.blocks", "stages.2.downsample"), ("stages.2.blocks", "stages.3.downsample"), ("stages.3.blocks",)), maps="b h w c",
     doc="timm's TinyViT-11M, trained from scratch: convolutions, then window attention; on 32x32 inputs the study's network.")

@@ -30,7 +30,7 @@ TABLES: dict[str, dict[str, tuple[str, str]]] = {
         "mode": ("VARCHAR", "exact (loop) | fast (fused)"),
         "precision": ("VARCHAR", "fp32 | bf16 | fp64"),
         "device": ("VARCHAR", "cpu | cuda"),
-        "executor": ("VARCHAR", "loop | fused"),
+        "executor": ("VARCHAR", "loop, one replica after the other; fused, products or compiled: all in one pass"),
         "replicas": ("BIGINT", "R of the stack it ran in"),
         "slot": ("BIGINT", "its place in that stack, from 0"),
         "threads": ("BIGINT", "threads of its process"),

@@ -138,7 +138,7 @@ def test_studies_and_reruns_take_a_folder(pets: Path, tmp_path: Path, monkeypatc
     assert len(cells) == 3 and {cell.data.dataset for cell in cells} == {made.dataset}
     asked = rerun.ask("ft", "folder:pets", "cnn", 0)
     assert asked.cell.data.dataset == made.dataset
-    assert Calibration(lethe_home).replicas(asked.cell) > 0
+    assert Calibration(lethe_home).strategy(asked.cell).replicas > 0
 
 
 # ---- what is wrong with a folder

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from engine.data.splits import DataSpec, forget_part, forget_sets, half, held_out, indices, pool_of
+from engine.data.splits import DataSpec, audited, forget_part, forget_sets, half, held_out, indices, pool_of
 from engine.errors import BadInput
 
 
@@ -74,3 +74,11 @@ def test_u_lira_indices_cover_the_pool() -> None:
 def test_a_pool_of_impossible_size_is_refused(pool: int) -> None:
     with pytest.raises(BadInput, match=r"data\.pool: got .* must be from 20 to 1500"):
         pool_of(1_500, pool)
+
+
+def test_a_small_pool_is_audited_whole_and_a_large_one_by_a_fixed_sample() -> None:
+    small, large = np.arange(10_000), np.arange(5, 30_005)
+    assert np.array_equal(audited(small), small)
+    few = audited(large)
+    assert len(np.unique(few)) == 2_000 and np.isin(few, large).all() and np.array_equal(few, np.sort(few))
+    assert np.array_equal(few, audited(large))

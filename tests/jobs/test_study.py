@@ -24,7 +24,7 @@ extra: 1
 """
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "data" / "studies").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "data" / "studies").rglob("*.yaml")), ids=lambda p: p.stem)
 def test_studies_that_ship_are_valid(path: Path) -> None:
     assert study.read(path)[0].name
 
@@ -112,7 +112,7 @@ def test_exact_moves_every_protocol_to_the_loop() -> None:
 def test_stacks_hold_cells_of_one_shape_sorted_by_epochs() -> None:
     embedded, = study.read(ROOT / "data" / "studies" / "embedded.yaml")
     cells = first_asked(embedded)
-    made = plan.tasks(cells, lambda cell: 8, slots=2)
+    made = plan.tasks(cells, lambda cell: plan.Strategy("fused", 8), slots=2)
     assert sorted(c.run_id for t in made for c in t.cells) == sorted({c.run_id for c in cells})
     for task in made:
         assert len(task.cells) <= 8 and len({plan.stack_key(c) for c in task.cells}) == 1

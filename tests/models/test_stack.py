@@ -1,6 +1,7 @@
 """The two executors: loop equals plain torch bit for bit, fused equals loop step by step in float64."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -9,12 +10,13 @@ from torch import Tensor, nn
 from engine.losses import ce
 from engine.models.architecture import Architecture
 from engine.models.catalogue import ARCHITECTURES
-from engine.models.stack import Stack
+from engine.models.stack import Stack, compiling
 from engine.optim import SGD, Adam, cosine, per_replica
 
 SHAPES = {"cnn": [(1, 8), (3, 32)], "resnet18": [(3, 32)], "resnet18_cifar": [(3, 8)], "tinyvit11m": [(3, 32)]}
 CASES = [(a, shape) for a in ARCHITECTURES for shape in SHAPES[a]]
 FUSED_CASES = [(a, shape) for a, shape in CASES if ARCHITECTURES[a].fused]
+FAST = ["fused", "products"]
 LRS, MOMENTA, DECAYS = [0.1, 0.05, 0.02], [0.9, 0.8, 0.0], [5e-4, 0.0, 1e-3]
 
 
@@ -75,11 +77,13 @@ def test_loop_gives_the_same_bits_whoever_shares_the_stack(name: str, shape: tup
         assert torch.equal(value, beside[key]), key
 
 
+@pytest.mark.parametrize("fast", FAST)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(("name", "shape"), FUSED_CASES)
-def test_fused_gives_the_same_bits_in_the_same_slot_whatever_the_neighbours(name: str, shape: tuple[int, int], precision: str) -> None:
+def test_fast_gives_the_same_bits_in_the_same_slot_whatever_the_neighbours(name: str, shape: tuple[int, int], precision: str, fast: str) -> None:
     def slot_one(neighbours: int) -> dict[str, Tensor]:
-        stack = built(name, shape, [neighbours, 1, neighbours + 1], executor="fused", precision=precision)
+        stack = built(name, shape, [neighbours, 1, neighbours + 1], executor=fast, precision=precision)
+        stack.seed_layers([10, 11, 12])
         opt = SGD(stack, lr=0.1, momentum=0.9, weight_decay=5e-4)
         for x, y in batches(3, shape, 2):
             x[0] += neighbours
@@ -93,22 +97,25 @@ def test_fused_gives_the_same_bits_in_the_same_slot_whatever_the_neighbours(name
         assert torch.equal(value, second[key]), key
 
 
+@pytest.mark.parametrize("fast", FAST)
 @pytest.mark.parametrize(("name", "shape"), FUSED_CASES)
-def test_fused_equals_loop_step_by_step_in_float64(name: str, shape: tuple[int, int]) -> None:
-    loop, fused = (built(name, shape, [0, 1, 2], precision="fp64", executor=executor) for executor in ("loop", "fused"))
+def test_fast_executors_equal_loop_step_by_step_in_float64(name: str, shape: tuple[int, int], fast: str) -> None:
+    loop, fused = (built(name, shape, [0, 1, 2], precision="fp64", executor=executor) for executor in ("loop", fast))
     for step, _ in zip(stepping(loop, shape, 2, torch.float64), stepping(fused, shape, 2, torch.float64), strict=True):
         state = fused.state()
         for key, value in loop.state().items():
             torch.testing.assert_close(state[key], value, rtol=0, atol=1e-9 if step else 1e-13, msg=lambda m, k=key: f"{k}: {m}")
 
 
+@pytest.mark.parametrize("fast", FAST)
 @pytest.mark.parametrize(("name", "shape"), FUSED_CASES)
-def test_fused_logits_and_gradients_equal_loop_in_both_modes(name: str, shape: tuple[int, int]) -> None:
+def test_fast_logits_and_gradients_equal_loop_in_both_modes(name: str, shape: tuple[int, int], fast: str) -> None:
     (x, y), = batches(3, shape, 1, dtype=torch.float64)
     for training in (True, False):
         seen = []
-        for executor in ("loop", "fused"):
+        for executor in ("loop", fast):
             stack = built(name, shape, [0, 1, 2], precision="fp64", executor=executor).train(training)
+            stack.seed_layers([10, 11, 12])
             logits = stack(x)
             ce(logits, y).sum().backward()
             seen.append((logits.detach(), {n: p.grad for n, p in stack.params.items()}))
@@ -135,7 +142,7 @@ def test_dropout_draws_do_not_depend_on_the_neighbours() -> None:
     assert torch.equal(together[1](x[1]), first[1])  # plain torch under that seed
 
 
-@pytest.mark.parametrize("executor", ["loop", "fused"])
+@pytest.mark.parametrize("executor", ["loop", *FAST])
 def test_gated_replicas_keep_weights_momenta_and_statistics_even_beside_nan(executor: str) -> None:
     stack = built("cnn", (1, 8), [0, 1, 2], executor=executor)
     opt = SGD(stack, lr=0.1, momentum=0.9)
@@ -234,3 +241,24 @@ def test_torchvisions_own_state_dict_loads_and_comes_back() -> None:
     assert stack.flat().shape == (1, 11_181_642)
     plain.load_state_dict(stack.state_of(0))
     assert set(stack.state_of(0)) == set(plain.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler meets those of the checks of types, which run in tests alone
+@pytest.mark.parametrize(("name", "shape"), [("cnn", (3, 32)), ("resnet18_cifar", (3, 8)), ("tinyvit11m", (3, 32))])
+def test_compiled_equals_products(name: str, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced and differentiated as the compiler does it; the code that it would generate is torch's own affair, and takes minutes."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    compiling.cache_clear()
+    products, compiled = (built(name, shape, [0, 1, 2], precision="fp64", executor=executor) for executor in ("products", "compiled"))
+    for size in (4, 2):  # the second as a short last batch, which is not compiled
+        for stack in (products, compiled):
+            stack.seed_layers([10, 11, 12])
+            opt = SGD(stack, lr=0.1, momentum=0.9)
+            (x, y), = batches(3, shape, 1, size=size, dtype=torch.float64)
+            opt.zero_grad()
+            ce(stack(x), y).sum().backward()
+            opt.step()
+    state = compiled.state()
+    for key, value in products.state().items():
+        torch.testing.assert_close(state[key], value, rtol=0, atol=1e-10, msg=lambda m, k=key: f"{k}: {m}")
+    compiling.cache_clear()
