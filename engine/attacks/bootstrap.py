@@ -2,7 +2,7 @@
 
 What an attack found is first summed into a few hundred bins of score per cluster, cut where the exact curve's rates are evenly
 spread in themselves and in their logarithm. A draw is then a weighted sum of clusters, and a thousand take milliseconds. Point
-estimates never come from bins.
+estimates never come from bins, but for balanced accuracy: one bin ends at 0, where it is decided.
 
 Intervals are *expanded* percentile intervals: plain percentiles of few clusters are too narrow, by about sqrt((S - 1) / S) and
 the difference between Student's t and the normal; both are put back by reading percentiles further out.
@@ -12,9 +12,10 @@ Source: Hesterberg, "What Teachers Should Know About the Bootstrap", The America
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy import stats
 
+from engine.metrics import intervals
 from engine.metrics.roc import FALSE_POSITIVES_NEEDED, Roc, smallest_fpr
 
 DRAWS = 1000
@@ -38,6 +39,15 @@ class Binned:
     member: Float[np.ndarray, "s b"]
     non_member: Float[np.ndarray, "s b"]
     tie: int
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Of "member above 0", a score of exactly 0 counting half: exact, as no bin reaches over 0."""
+        said = []
+        for total in (self.member.sum(0), self.non_member.sum(0)):
+            above, tie, under = total[:self.tie].sum(), total[self.tie], total[self.tie + 1:].sum()
+            said.append((above + tie / 2) / (above + tie + under))
+        return float(said[0] + 1 - said[1]) / 2
 
 
 @dataclass(frozen=True)
@@ -67,15 +77,10 @@ def edges(curve: Roc, smallest: float) -> Float[np.ndarray, " e"]:
     return np.unique(np.concatenate([cut[np.isfinite(cut)], [0.0, np.nextafter(0.0, 1.0)]]))
 
 
-def binned(score: Float[np.ndarray, " n"], member: Bool[np.ndarray, " n"], weight: Float[np.ndarray, " n"],
-           cluster: Int[np.ndarray, " n"], cut: Float[np.ndarray, " e"]) -> Binned:
-    """Sums of `weight` by cluster (numbered from 0) and bin of score between the ascending edges `cut`, which must hold 0."""
-    clusters, bins = int(cluster.max()) + 1, len(cut) + 1
-    flat = np.searchsorted(cut, score, side="right")
-    np.subtract(len(cut), flat, out=flat)
-    flat += cluster * np.int64(bins)
-    sums = [np.bincount(flat, np.where(side, weight, 0.0), clusters * bins).reshape(clusters, bins) for side in (member, ~member)]
-    return Binned(sums[0], sums[1], len(cut) - int(np.searchsorted(cut, 0.0, side="right")))
+def binned(cut: Float[np.ndarray, " e"], below: Float[np.ndarray, "2 s e+1"]) -> Binned:
+    """From the weight below each of the ascending edges `cut`, which must hold 0, and of all (`roc.weight_below`)."""
+    member, non_member = np.diff(below, axis=-1, prepend=0.0)[..., ::-1]
+    return Binned(member, non_member, len(cut) - int(np.searchsorted(cut, 0.0, side="right")))
 
 
 def draw_clusters(clusters: int, seed: int, draws: int = DRAWS) -> Int[np.ndarray, "d s"]:
@@ -110,6 +115,13 @@ def interval(draws: Float[np.ndarray, " d"], clusters: int) -> tuple[float, floa
 def estimate(value: float, draws: Float[np.ndarray, " d"], clusters: int) -> Estimate:
     """The exact value with the interval of its draws."""
     return Estimate(value, *interval(draws, clusters))
+
+
+def jackknife(value: float, without: Float[np.ndarray, " s"], widen: float = 1.0) -> Estimate:
+    """With Student's t-interval over what `value` is without each of the independent units; NaN ends with fewer than two of these.
+    widen: factor on its width."""
+    units = len(without)
+    return Estimate(value, *intervals.interval(value, widen * float(((units - 1) * without).std(ddof=1)), units))
 
 
 def resolution(table: Binned, independent: float) -> float:

@@ -49,6 +49,7 @@ SHARES = (0.01, 0.05, 0.1)
 FEWEST_EXAMPLES = 10  # that a share must hold to be reported
 FEWEST_SPLITS = 4
 LISTED = 100  # of the most exposed, from each half
+MOST_CLASSES = 100  # with more, each has few examples, and the list says what noise does
 LEVELS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 NOISE_EXAMPLES = 2000  # that noise is drawn for: its quantiles need no more
 
@@ -93,7 +94,8 @@ class Listed:
 
 @dataclass(frozen=True)
 class Classes:
-    """By class, over all splits; classes without a scored example are left out. The worst of many classes is worst by chance as well."""
+    """By class, over all splits; classes without a scored example are left out. The worst of many classes is worst by chance as well:
+    each has its interval, and none is chosen."""
 
     label: Int[np.ndarray, " c"]
     n_examples: Int[np.ndarray, " c"]
@@ -109,7 +111,7 @@ class Exposure:
     balanced_accuracy: Float[np.ndarray, " n"]  # of each example; NaN where not scored
     quantile: Float[np.ndarray, " q"]  # of balanced accuracy over examples, at LEVELS
     noise: Float[np.ndarray, " q"]
-    classes: Classes | None
+    classes: Classes | None  # without labels, and of more than MOST_CLASSES, none
     n_splits: int
     n_examples: int
 
@@ -226,8 +228,10 @@ def _estimate(halves: Halves, chosen: Bool[np.ndarray, "2 n"], times: Int[np.nda
     return bootstrap.estimate(float(rate[FORGOTTEN] + 1 - rate[NEVER]) / 2, drawn.balanced_accuracy, splits)
 
 
-def _classes(halves: Halves, labels: Int[np.ndarray, " n"], times: Int[np.ndarray, "d s"]) -> Classes:
+def _classes(halves: Halves, labels: Int[np.ndarray, " n"], times: Int[np.ndarray, "d s"]) -> Classes | None:
     label, size = np.unique(labels[halves.scored], return_counts=True)
+    if len(label) > MOST_CLASSES:
+        return None
     return Classes(label, size, [_estimate(halves, np.tile(halves.scored & (labels == c), (2, 1)), times) for c in label])
 
 
@@ -247,4 +251,7 @@ def _metrics(prefix: str, of: Exposure) -> list[Metric]:
         count(f"{prefix}worst_{share:g}_overlap", w.overlap), count(f"{prefix}worst_{share:g}_n_examples", w.n_examples))]
     spread = [count(f"{prefix}{name}_quantile_{level:g}", value) for name, values in (("example", of.quantile), ("noise", of.noise))
               for level, value in zip(LEVELS, values, strict=True)]
-    return [*worst, *spread, count(f"{prefix}n_splits", of.n_splits), count(f"{prefix}n_examples", of.n_examples)]
+    classes = [] if of.classes is None else [
+        row for label, size, found in zip(of.classes.label.tolist(), of.classes.n_examples.tolist(), of.classes.balanced_accuracy, strict=True)
+        for row in (metric(f"{prefix}class_{label}", found), count(f"{prefix}class_{label}_n_examples", size))]
+    return [*worst, *classes, *spread, count(f"{prefix}n_splits", of.n_splits), count(f"{prefix}n_examples", of.n_examples)]

@@ -37,14 +37,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from engine.attacks.bootstrap import Estimate
+from engine.attacks.bootstrap import Estimate, jackknife
 from engine.attacks.info import AttackInfo
 from engine.attacks.rates import Metric, count, metric
 from engine.attacks.versus_retrained import side_by_side
 from engine.errors import DataError, Diverged
 from engine.metrics.accuracy import retention
-from engine.metrics.epsilon import epsilon_of
-from engine.metrics.intervals import interval
+from engine.metrics.epsilon import DELTA, epsilon_of
 
 INFO = AttackInfo(
     name="forgetting_quality",
@@ -54,7 +53,6 @@ INFO = AttackInfo(
     version=1,
 )
 
-DELTA = 1e-5
 BIN = 0.5
 CAP = 50.0  # epsilon of what is told without an error, in sample
 BUFFER = 2.0  # nats
@@ -230,8 +228,8 @@ def _quality(errors: Int[np.ndarray, "3 s n"], delta: float) -> Estimate:
     whole, splits = errors.sum(1), errors.shape[1]
     value = float(points(_held_out(whole, delta)[0], whole[2]).mean())
     without = np.array([points(_held_out(whole - errors[:, s], delta)[0], whole[2]).mean() for s in range(splits)])
-    lo, hi = interval(value, RULE_NOISE * float(((splits - 1) * without).std(ddof=1)), splits)
-    return Estimate(value, max(lo, 0.0), min(hi, 1.0))
+    found = jackknife(value, without, RULE_NOISE)
+    return Estimate(value, max(found.lo, 0.0), min(found.hi, 1.0))
 
 
 def _range(values: Float[np.ndarray, "g n"], there: Bool[np.ndarray, "g n"]) -> Float[np.ndarray, " n"]:

@@ -30,12 +30,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy.special import rel_entr
 
-from engine.attacks.bootstrap import Estimate
+from engine.attacks.bootstrap import Estimate, jackknife
 from engine.attacks.gaussians import FLOOR_NATS
 from engine.attacks.info import AttackInfo
 from engine.attacks.rates import Metric, count, metric
 from engine.errors import DataError, Diverged
-from engine.metrics.intervals import interval
 
 INFO = AttackInfo(
     name="klom",
@@ -203,8 +202,7 @@ def _summary(values: Float[np.ndarray, "1 n"], without: Float[np.ndarray, "s n"]
         value = float(of(values)[0])
         if without is None:
             return Estimate(value, float("nan"), float("nan"))
-        splits = len(without)
-        return Estimate(value, *interval(value, float(((splits - 1) * of(without)).std(ddof=1)), splits))
+        return jackknife(value, of(without))
 
     return Summary(estimate(lambda kl: np.median(kl, 1)), estimate(lambda kl: kl.mean(1)),
                    estimate(lambda kl: np.percentile(kl, 95, axis=1)), estimate(lambda kl: np.percentile(kl, 99, axis=1)))

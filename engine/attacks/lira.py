@@ -3,14 +3,14 @@
     online     log N(phi; member) - log N(phi; non-member)                    > 0 = member
     offline    z = (phi - mu) / (sigma sqrt(blur)) of the non-members         large = member
 
-Run on original models it is a ceiling: what a membership attack sees where nothing was unlearned. It shares U-LiRA's arrays and
-Gaussians (`u_lira.py`, `gaussians.py`): each model is the target once, and the models of all other splits are its shadows. The
+Run on original models it is a ceiling: what a membership attack sees where nothing was unlearned. It is U-LiRA's computation with other
+worlds (`u_lira.py`, `gaussians.py`): each model is the target once, and the models of all other splits are its shadows. The
 hypotheses differ, and answer different questions. U-LiRA: this model unlearned the example, or never saw it; 1/2 says that it
 was forgotten. LiRA: this model was trained on the example, or was not; 1/2 says that there was nothing to forget.
 
 The offline form asks how far phi lies above what models show that never saw the example; it knows no member, neither for centre
 nor for spread. The paper's score is Phi(z); z has the same order and does not round to 1. Its threshold is chosen on one half of
-the splits and used on the other (`rmia.held_out_thresholds`); the online form has its own, 0.
+the splits and used on the other (`rates.held_out_thresholds`); the online form has its own, 0.
 
 Source: Carlini et al., "Membership Inference Attacks From First Principles", S&P 2022, arXiv:2112.03570.
 Differs from the released code: cross-fitted over splits instead of fresh target models; means instead of medians; variances by
@@ -18,18 +18,14 @@ the rule in `gaussians.py` instead of each example's or one for all; offline one
 density, which also calls members those that lie far below; one query an example.
 """
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from engine.attacks.bootstrap import DRAWS
-from engine.attacks.gaussians import NEVER, NOT_USED
 from engine.attacks.info import AttackInfo
-from engine.attacks.rmia import held_out_thresholds
-from engine.attacks.u_lira import CrossFit, ULiraResult, cross_fit, measure
-from engine.errors import DataError
+from engine.attacks.u_lira import Form, ULiraResult, u_lira
 
 INFO = AttackInfo(
     name="lira",
@@ -47,38 +43,10 @@ class LiraResult(ULiraResult):
 
 
 def lira(phi: Float[np.ndarray, "m n"], world: Int[np.ndarray, "m n"], split: Int[np.ndarray, " m"], *,
-         form: Literal["online", "offline"] = "online", seed: int = 0, draws: int = DRAWS) -> LiraResult:
+         form: Form = "online", seed: int = 0, draws: int = DRAWS) -> LiraResult:
     """Attack m models at n examples. world: 1 trained on, 0 never seen, -1 not used; split: models that share training data.
 
     Both forms score the same examples, those with two splits or more in each world. The seed moves nothing but the intervals.
-    Raises: DataError as `u_lira.cross_fit`, for an unknown form, and offline as `rmia.held_out_thresholds`.
+    Raises: DataError as `u_lira`.
     """
-    if form not in ("online", "offline"):
-        raise DataError(f"form must be 'online' or 'offline', got {form!r}")
-    fit = cross_fit(phi, world, split)
-    if form == "online":
-        return LiraResult(**vars(measure(fit, seed=seed, draws=draws)))
-    fit = replace(fit, score=_one_sided(fit, phi[(world != NOT_USED).any(1)]))
-    ranked = measure(fit, seed=seed, draws=draws)
-    decided = measure(replace(fit, score=_called(fit)), seed=seed, draws=draws)
-    return LiraResult(**vars(replace(ranked, balanced_accuracy=decided.balanced_accuracy, examples=decided.examples)))
-
-
-def _one_sided(fit: CrossFit, phi: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "m n"]:
-    """How far each scored value lies above the non-members of other splits, in standard deviations."""
-    # no member enters, and how many there are does not decide whose variance is used
-    only = np.array([[1], [0]])
-    unseen = replace(fit.groups, count=fit.groups.count * only, mean=fit.groups.mean * only, inside=fit.groups.inside * only,
-                     number=fit.groups.number[[NEVER, NEVER]])
-    score = np.zeros(phi.shape)
-    for s in range(len(unseen.count)):
-        rows = fit.place == s
-        z = unseen.fit(without=s).z(phi[rows].astype(np.float64) - fit.base, NEVER)
-        score[rows] = np.where(fit.weight_of(s) > 0, z, 0.0)
-    return score
-
-
-def _called(fit: CrossFit) -> Float[np.ndarray, "m n"]:
-    """1 where a pair is called member by the other half's threshold, else -1."""
-    threshold = held_out_thresholds(*fit.pairs())
-    return np.where(fit.score >= threshold[fit.place][:, None], 1.0, -1.0)
+    return LiraResult(**vars(u_lira(phi, world, split, form=form, seed=seed, draws=draws)))

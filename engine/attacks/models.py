@@ -10,11 +10,12 @@ from jaxtyping import Float, Int
 @dataclass(frozen=True)
 class Models:
     """Models of one kind. phi: logit-scaled confidence; world: who is what in which model, by the attack's codes; split: models that share
-    training data."""
+    training data; labels: class of each example, where it is known."""
 
     phi: Float[np.ndarray, "m n"]
     world: Int[np.ndarray, "m n"]
     split: Int[np.ndarray, " m"]
+    labels: Int[np.ndarray, " n"] | None = None
 
     def rows(self, rows: Sequence[int]) -> "Models":
-        return Models(self.phi[rows], self.world[rows], self.split[rows])
+        return Models(self.phi[rows], self.world[rows], self.split[rows], self.labels)

@@ -43,10 +43,10 @@ from engine.attacks import bootstrap
 from engine.attacks.bootstrap import DRAWS
 from engine.attacks.gaussians import FORGOTTEN, NEVER, NOT_USED, Groups, check, group
 from engine.attacks.info import AttackInfo
-from engine.attacks.rates import Metric, Rates, count, rates_over_clusters
+from engine.attacks.rates import Metric, Rates, calls_over_clusters, count, held_out_thresholds, rates_over_clusters
 from engine.attacks.u_lira import FIT_NOISE
 from engine.errors import DataError
-from engine.metrics.roc import FALSE_POSITIVES_NEEDED, roc
+from engine.metrics.roc import FALSE_POSITIVES_NEEDED
 
 INFO = AttackInfo(
     name="rmia",
@@ -99,16 +99,16 @@ def rmia(phi: Float[np.ndarray, "m n"], world: Int[np.ndarray, "m n"], split: In
     groups, scored, splits = found.groups, found.weight > 0, len(found.groups.count)
     score, weight, member = found.score[scored], found.weight[scored], found.world[scored] == MEMBER
     cluster = np.broadcast_to(found.place[:, None], scored.shape)[scored]
-    independent = groups.usable.sum() ** 2 / (1 / groups.number[NON_MEMBER, groups.usable]).sum()  # as in `u_lira.measure`
+    independent = groups.independent(NON_MEMBER)
     tied = np.average(score[~member] == score.max(), weights=weight[~member])
     independent /= max(1.0, tied * independent / FALSE_POSITIVES_NEEDED)
     times = bootstrap.draw_clusters(splits, seed, draws)
-    called = np.where(score >= held_out_thresholds(score, member, weight, cluster)[cluster], 1.0, -1.0)
-    ranked, decided = (rates_over_clusters(s, member, weight, cluster, times=times, independent=float(independent), widen=FIT_NOISE)
-                       for s in (score, called))
+    called = np.where(score >= held_out_thresholds(score, member, weight, cluster, splits)[cluster], 1.0, -1.0)
+    ranked = rates_over_clusters(score, member, weight, cluster, times=times, independent=float(independent), widen=FIT_NOISE)
+    decided = calls_over_clusters(called, member, weight, cluster, times=times, widen=FIT_NOISE)
     # each example's members weigh 1 together, and so do its non-members
     right = np.bincount(np.nonzero(scored)[1], np.where((called > 0) == member, weight, 0.0), scored.shape[1]) / 2
-    return RmiaResult(**vars(replace(ranked, balanced_accuracy=decided.balanced_accuracy)), examples=np.where(groups.usable, right, np.nan),
+    return RmiaResult(**vars(replace(ranked, balanced_accuracy=decided)), examples=np.where(groups.usable, right, np.nan),
                       n_models=len(found.world), n_splits=splits, n_examples=int(groups.usable.sum()))
 
 
@@ -138,33 +138,15 @@ def score_pairs(phi: Float[np.ndarray, "m n"], world: Int[np.ndarray, "m n"], sp
         raise DataError(f"{alone} of {len(world)} models have no population to compare with, as too few of their never-seen examples (world 0) "
                         "can be scored: leave these models out")
     score, weight = np.zeros(world.shape), np.zeros(world.shape)
-    share = 1 / np.maximum(groups.count * groups.number, 1) * groups.usable  # of one value in its example's world
     for s in range(len(groups.count)):
+        share = groups.weight(s)
         prior = _log_prior(groups, s, surest, None if form == "online" else a)
         for m in np.flatnonzero(place == s):
             found = _beaten(log_p[m] - prior, population[m], half, float(np.log(gamma)))
             mine = (world[m] != NOT_USED) & groups.usable
             score[m] = np.where(mine, found, 0.0)
-            weight[m] = np.where(mine, np.where(world[m] == MEMBER, share[s, MEMBER], share[s, NON_MEMBER]), 0.0)
+            weight[m] = np.where(mine, np.where(world[m] == MEMBER, share[MEMBER], share[NON_MEMBER]), 0.0)
     return Scored(score, weight, world, place, groups)
-
-
-def held_out_thresholds(score: Float[np.ndarray, " n"], member: Bool[np.ndarray, " n"], weight: Float[np.ndarray, " n"],
-                        cluster: Int[np.ndarray, " n"]) -> Float[np.ndarray, " s"]:
-    """For each cluster, numbered from 0, the threshold (member at or above it) with the best balanced accuracy on the half of the
-    clusters that it is not in; halves are the even and the odd numbers.
-
-    Raises: DataError when a half has no members or no non-members.
-    """
-    best = np.empty(2)
-    for half in (0, 1):
-        other = cluster % 2 != half
-        if not (weight[other & member].any() and weight[other & ~member].any()):
-            raise DataError("the threshold is chosen on one half of the splits and used on the other, "
-                            "but one half has no members or no non-members that are scored: more splits are needed")
-        curve = roc(score[other], member[other], weight[other])
-        best[half] = curve.threshold[np.argmax(curve.tpr - curve.fpr)]
-    return best[np.arange(int(cluster.max()) + 1) % 2]
 
 
 def _log_prior(groups: Groups, without: int, surest: Float[np.ndarray, " n"], a: float | None) -> Float[np.ndarray, " n"]:

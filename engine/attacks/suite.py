@@ -1,7 +1,7 @@
 """Every attack that a set of models allows, with its calibration: what a study does to its models, and an audit to those of a file.
 
-    unlearned   u_lira (forgotten against never seen); exposure, who it finds, and the epsilon that it shows; beside retrained models of the
-                same splits and forget sets also versus_retrained, forgetting_quality and klom; ruli, best beside both
+    unlearned   u_lira (forgotten against never seen); exposure, who it finds, and by class; beside retrained models of the same splits and
+                forget sets also versus_retrained, forgetting_quality and klom; ruli, best beside both
     retrained   u_lira, which must be at chance, with a planted shift, which must be found; exposure, what noise alone looks like, and
                 worlds dealt anew, in which nothing must be found
     original    u_lira, which must have power; lira (offline) and rmia as ceilings: what there is to be found before anything is unlearned
@@ -20,11 +20,8 @@ from engine.attacks.calibration import Check
 from engine.attacks.gaussians import FORGOTTEN
 from engine.attacks.info import AttackInfo
 from engine.attacks.models import Models
-from engine.attacks.rates import Metric, Rates, count
+from engine.attacks.rates import Metric, Rates
 from engine.errors import DataError
-from engine.metrics.epsilon import epsilon_lower_bound
-
-DELTA = 1e-5  # of (epsilon, delta)
 
 
 @dataclass(frozen=True)
@@ -59,18 +56,12 @@ def _u_lira_of_original(mine: Models, others: Others, seed: int) -> Found:
 
 
 def _exposure(mine: Models, others: Others, seed: int) -> Found:
-    fit = u_lira.cross_fit(mine.phi, mine.world, mine.split)
-    found = exposure.exposure(exposure.fit_halves(mine.phi, mine.world, mine.split), seed=seed)
-    return Found([*found.metrics(), *_epsilon(fit, seed)], listed=found.unlearned.most_exposed)
+    found = exposure.exposure(exposure.fit_halves(mine.phi, mine.world, mine.split), labels=mine.labels, seed=seed)
+    return Found(found.metrics(), listed=found.unlearned.most_exposed)
 
 
 def _exposure_of_retrained(mine: Models, others: Others, seed: int) -> Found:
     return replace(_exposure(mine, {}, seed), checks=[calibration.shuffled_at_chance(mine.phi, mine.world, mine.split, seed=seed)])
-
-
-def _epsilon(fit: u_lira.CrossFit, seed: int) -> list[Metric]:
-    shown = epsilon_lower_bound(*fit.pairs(), delta=DELTA, seed=seed)
-    return [count("epsilon_lower_bound", shown.value), count("epsilon_most", shown.most)]
 
 
 def _versus_retrained(mine: Models, others: Others, seed: int) -> Found:

@@ -1,9 +1,10 @@
 """U-LiRA: was this example unlearned, or was it never there? Per example, from many models in both worlds.
 
 For each example the logit-scaled confidence phi is collected in two worlds, *forgotten* (trained on, then unlearned) and
-*never seen*, and a Gaussian is fitted to each. A left-out value is called forgotten where
+*never seen*, and a Gaussian is fitted to each. The score of a left-out value, large = forgotten:
 
-    log N(phi; forgotten) - log N(phi; never) > 0
+    online     log N(phi; forgotten) - log N(phi; never)                   > 0 is called forgotten
+    offline    z = (phi - mu) / (sigma sqrt(blur)) of the never-seen       above a threshold from the other half of the splits
 
 1/2 balanced accuracy = perfect unlearning. Both worlds' values are scored, each by Gaussians fitted without its whole split,
 because the models of a split share training data: leaving out one model only would let it be recognised by its siblings. How
@@ -12,6 +13,12 @@ the Gaussians are fitted stands in `gaussians.py`.
 Weights: an example counts once in each world, its groups (one split's values for it) evenly, a group's n values 1/n each. So
 worlds have the same make-up of examples, and what cannot be told from chance comes out as 1/2 whatever the group sizes.
 Examples with fewer than two splits in a world are not scored.
+
+The offline form has no forgotten shadow: an attacker who cannot unlearn models of their own. It is one-sided, as membership attacks are,
+and looks for a trace that was left: examples that lie *above* what models show that never saw them. What was forgotten too much lies
+*below*. The offline form does not see that: no threshold is better than calling nobody, so balanced accuracy stays at 1/2 and the rates at
+low false-positive rates come out below chance. What gives it away are an AUC below 1/2 and a negative `shift`; `epsilon`, which may turn a
+rule round, counts it. Where both directions mix over examples, only the online form adds them up.
 
 Intervals draw whole splits, fits as they are, and are then widened by sqrt(2): a split also moves the fits that score the others,
 each pair of splits enters twice, which at no leak doubles the variance (a degenerate U-statistic) and with a strong one adds
@@ -24,17 +31,28 @@ arXiv:2403.01218; the Gaussians after Carlini et al., S&P 2022, arXiv:2112.03570
 Differs: cross-fitted over splits instead of fresh target models; corrected for centres that are themselves estimated.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from engine.attacks import bootstrap
 from engine.attacks.bootstrap import DRAWS, Estimate
-from engine.attacks.gaussians import FORGOTTEN, NEVER, NOT_USED, Gaussians, Groups, Variance, check, group
+from engine.attacks.gaussians import FORGOTTEN, NEVER, NOT_USED, Gaussians, Groups, Variance, check, group, less_base, rows_of
 from engine.attacks.info import AttackInfo
-from engine.attacks.rates import Metric, Rates, count, metric, rates_over_clusters, rates_over_examples
+from engine.attacks.rates import (
+    Metric,
+    Rates,
+    calls_over_clusters,
+    count,
+    held_out_thresholds,
+    metric,
+    rates_over_clusters,
+    rates_over_examples,
+)
 from engine.errors import DataError, Diverged
+from engine.metrics.roc import merged
 
 INFO = AttackInfo(
     name="u_lira",
@@ -45,6 +63,8 @@ INFO = AttackInfo(
 )
 
 FIT_NOISE = 2**0.5  # of the intervals, see above
+
+Form = Literal["online", "offline"]
 
 
 @dataclass(frozen=True)
@@ -87,18 +107,13 @@ class TargetResult(Rates):
 
 @dataclass(frozen=True)
 class CrossFit:
-    """Every used pair scored by Gaussians fitted without its split; 0 where it is not scored."""
+    """Every used pair scored by Gaussians fitted without its split (see `cross_fit`); 0 where it is not scored."""
 
     score: Float[np.ndarray, "m n"]
     world: Int[np.ndarray, "m n"]
     place: Int[np.ndarray, " m"]  # the split of each model, numbered from 0
     groups: Groups  # of phi - base
     base: Float[np.ndarray, " n"]  # smallest phi of each example: less it, equal values stay exactly equal in sums and means
-
-    def rows_of(self, split: int) -> slice | Int[np.ndarray, " k"]:
-        """Where a split's models stand: a slice, which copies nothing, where they stand together."""
-        rows = np.flatnonzero(self.place == split)
-        return slice(int(rows[0]), int(rows[-1]) + 1) if rows[-1] - rows[0] + 1 == len(rows) else rows
 
     @property
     def weight(self) -> Float[np.ndarray, "m n"]:
@@ -110,30 +125,41 @@ class CrossFit:
 
     def weight_of(self, split: int) -> Float[np.ndarray, "k n"]:
         """The same of one split's models."""
-        world, groups = self.world[self.rows_of(split)], self.groups
-        share = 1 / np.maximum(groups.count[split] * groups.number, 1) * groups.usable  # of one value in its example's world
+        world, share = self.world[rows_of(self.place, split)], self.groups.weight(split)
         return np.where(world == NOT_USED, 0.0, np.where(world == FORGOTTEN, share[FORGOTTEN], share[NEVER]))
 
     def pairs(self) -> tuple[Float[np.ndarray, " p"], Bool[np.ndarray, " p"], Float[np.ndarray, " p"], Int[np.ndarray, " p"]]:
-        """(score, whether it is of the forgotten world, weight, split) of the pairs that are scored."""
-        n = int(np.count_nonzero((self.world != NOT_USED) & self.groups.usable))
+        """(score, whether it is of the forgotten world, weight, split) of the pairs that are scored, from the highest score down, as
+        all that is done with them begins with that."""
+        usable = self.groups.usable
+        n = int(np.count_nonzero((self.world != NOT_USED) & usable))
         score, member, weight, cluster = np.empty(n), np.empty(n, bool), np.empty(n), np.empty(n, np.int32)
-        end = 0
-        for s in range(len(self.groups.count)):  # one at a time: whole matrices of this size would be most of the memory
-            rows, share = self.rows_of(s), self.weight_of(s)
-            scored = share > 0
-            start, end = end, end + int(scored.sum())
-            score[start:end], weight[start:end], cluster[start:end] = self.score[rows][scored], share[scored], s
-            member[start:end] = self.world[rows][scored] == FORGOTTEN
+        ends = [0]
+        for s in range(len(self.groups.count)):
+            share, end = self.groups.weight(s), ends[-1]
+            for row in np.flatnonzero(self.place == s):  # one at a time: whole matrices of this size would be most of the memory
+                at = np.flatnonzero((self.world[row] != NOT_USED) & usable)
+                code = self.world[row, at]
+                start, end = end, end + len(at)
+                score[start:end], member[start:end], weight[start:end] = self.score[row, at], code == FORGOTTEN, share[code, at]
+            mine = slice(ends[-1], end)
+            order = np.argsort(score[mine])
+            score[mine], member[mine], weight[mine], cluster[mine] = score[mine][order], member[mine][order], weight[mine][order], s
+            ends.append(end)
+        score, member, weight, cluster = merged(np.array(ends[1:]), score, member, weight, cluster)
         return score, member, weight, cluster
 
 
 def cross_fit(phi: Float[np.ndarray, "m n"], world: Int[np.ndarray, "m n"], split: Int[np.ndarray, " m"], *,
-              variance: Variance = "auto") -> CrossFit:
+              variance: Variance = "auto", form: Form = "online") -> CrossFit:
     """Fit on all splits but one, score that one, for each. Models without any used pair are dropped. variance: see `gaussians`.
 
-    Raises: DataError for arrays that cannot be attacked (see `gaussians.check`), or when no example has two splits in each world.
+    Online the scores are log ratios, offline distances from the never-seen centre, in standard deviations.
+    Raises: DataError for arrays that cannot be attacked (see `gaussians.check`), an unknown form, or when no example has two splits in each
+    world: both forms score the same examples.
     """
+    if form not in get_args(Form):
+        raise DataError(f"form must be 'online' or 'offline', got {form!r}")
     check(phi, world, split)
     used = (world != NOT_USED).any(1)
     if not used.all():
@@ -142,40 +168,43 @@ def cross_fit(phi: Float[np.ndarray, "m n"], world: Int[np.ndarray, "m n"], spli
     splits = range(int(place.max()) + 1)
     base = np.full(phi.shape[1], np.inf)
     for s in splits:
-        base = np.minimum(base, np.where(world[place == s] == NOT_USED, np.inf, phi[place == s]).min(0))
+        rows = rows_of(place, s)
+        base = np.minimum(base, np.where(world[rows] == NOT_USED, np.inf, phi[rows]).min(0))
     base = np.where(np.isinf(base), 0.0, base)
     groups = group(phi, world, place, base)
     if not groups.usable.any():
         raise DataError("no example is in two or more splits in both worlds, so none can be fitted without a split and scored: "
                         "more splits or more forget sets are needed")
+    known, usable = groups if form == "online" else groups.alone(NEVER), groups.usable
     made = CrossFit(np.zeros(phi.shape), world, place, groups, base)
     for s in splits:
-        rows = made.rows_of(s)
-        scored = (world[rows] != NOT_USED) & groups.usable
-        made.score[rows] = np.where(scored, groups.fit(s, variance).log_ratio(phi[rows].astype(np.float64) - base), 0.0)
+        rows, fit = rows_of(place, s), known.fit(s, variance)
+        values = less_base(phi[rows], base)
+        score = fit.log_ratio(values) if form == "online" else fit.z(values, NEVER)
+        score[:, ~usable] = 0.0
+        made.score[rows] = score * (world[rows] != NOT_USED)
     return made
 
 
 def u_lira(phi: Float[np.ndarray, "m n"], world: Int[np.ndarray, "m n"], split: Int[np.ndarray, " m"], *,
-           variance: Variance = "auto", seed: int = 0, draws: int = DRAWS) -> ULiraResult:
+           variance: Variance = "auto", form: Form = "online", seed: int = 0, draws: int = DRAWS) -> ULiraResult:
     """Attack m models at n examples. world: 1 forgotten, 0 never seen, -1 not used; split: models that share training data.
-    variance: auto, example or pooled, see `gaussians`.
+    variance: auto, example or pooled, see `gaussians`; form: see above.
 
     The same arrays and seed give the same result; the seed moves nothing but the intervals.
-    Raises: DataError as `cross_fit`.
+    Raises: DataError as `cross_fit`, and offline as `rates.held_out_thresholds`.
     """
-    return measure(cross_fit(phi, world, split, variance=variance), seed=seed, draws=draws)
+    fit = cross_fit(phi, world, split, variance=variance, form=form)
+    found = measure(fit, seed=seed, draws=draws)
+    return found if form == "online" else _decided(found, fit, seed, draws)
 
 
 def measure(fit: CrossFit, *, seed: int = 0, draws: int = DRAWS) -> ULiraResult:
     """Everything that is reported of scored pairs."""
     groups, usable = fit.groups, fit.groups.usable
     splits, whole = len(groups.count), fit.groups.fit()
-    score, member, weight, cluster = fit.pairs()
-    # as many independent non-members as there are groups, each example weighing the same (Kish's formula)
-    independent = usable.sum() ** 2 / (1 / groups.number[NEVER, usable]).sum()
     times = bootstrap.draw_clusters(splits, seed, draws)
-    found = rates_over_clusters(score, member, weight, cluster, times=times, independent=float(independent), widen=FIT_NOISE)
+    found = rates_over_clusters(*fit.pairs(), times=times, independent=groups.independent(NEVER), widen=FIT_NOISE)
     shift, pulls = _shift(groups, whole)
     return ULiraResult(
         **vars(found), shift=bootstrap.estimate(shift, shift + times @ pulls, splits),
@@ -212,13 +241,25 @@ def score_target(phi: Float[np.ndarray, " n"], world: Int[np.ndarray, " n"], *,
 
 def _per_example(fit: CrossFit) -> Float[np.ndarray, " n"]:
     """Balanced accuracy at log ratio 0 of each example, a score of exactly 0 counting half; NaN where not scored."""
-    found, alarms = np.zeros((2, fit.world.shape[1]))
+    called = np.zeros((2, fit.world.shape[1]))
     for s in range(len(fit.groups.count)):
-        rows = fit.rows_of(s)
-        called = fit.weight_of(s) * ((fit.score[rows] > 0) + (fit.score[rows] == 0) / 2)
-        found += np.where(fit.world[rows] == FORGOTTEN, called, 0.0).sum(0)
-        alarms += np.where(fit.world[rows] == NEVER, called, 0.0).sum(0)
-    return np.where(fit.groups.usable, (found + 1 - alarms) / 2, np.nan)
+        rows, share = rows_of(fit.place, s), fit.groups.weight(s)
+        score, world = fit.score[rows], fit.world[rows]
+        halves = np.add(score > 0, score >= 0, dtype=np.int8)
+        for w in (NEVER, FORGOTTEN):
+            called[w] += share[w] * (halves * (world == w)).sum(0, dtype=np.int32) / 2
+    return np.where(fit.groups.usable, (called[FORGOTTEN] + 1 - called[NEVER]) / 2, np.nan)
+
+
+def _decided(found: ULiraResult, fit: CrossFit, seed: int, draws: int) -> ULiraResult:
+    """The same with balanced accuracies at thresholds from the other half of the splits, where 0 is none."""
+    pairs, splits = fit.pairs(), len(fit.groups.count)
+    threshold = held_out_thresholds(*pairs, splits)
+    score, *others = pairs
+    overall = calls_over_clusters(np.where(score >= threshold[others[-1]], 1.0, -1.0), *others, widen=FIT_NOISE,
+                                  times=bootstrap.draw_clusters(splits, seed, draws))
+    called = replace(fit, score=np.where(fit.score >= threshold[fit.place][:, None], 1.0, -1.0))
+    return replace(found, balanced_accuracy=overall, examples=replace(found.examples, balanced_accuracy=_per_example(called)))
 
 
 def _shift(groups: Groups, whole: Gaussians) -> tuple[float, Float[np.ndarray, " s"]]:

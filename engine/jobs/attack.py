@@ -5,7 +5,7 @@ import inspect
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from engine.attacks import suite
 from engine.attacks.models import Models
 from engine.attacks.suite import Found
 from engine.data.catalogue import loaded
-from engine.data.splits import forget_part, half, pool_of
+from engine.data.splits import audited, forget_part, half, pool_of
 from engine.errors import DataError, RunError
 from engine.jobs import provenance
 from engine.jobs.cells import Cell
@@ -58,12 +58,15 @@ def run(asked: dict[str, Any], home: Path) -> None:
     first = cells[0]
     data = loaded(first.data.dataset)
     pool = pool_of(data.n_train, first.data.pool)
-    mine, beside = _models(cells, home, pool), {kind: _models([Cell.from_content(c) for c in group], home, pool) for kind, group in asked["beside"].items()}
+    names = audited(pool)
+    labels = data.labels.numpy()[names]
+    mine = replace(_models(cells, home, pool), labels=labels)
+    beside = {kind: _models([Cell.from_content(c) for c in group], home, pool) for kind, group in asked["beside"].items()}
     try:
         found, reason = suite.ATTACKS[first.kind][asked["attack"]][1](mine, beside, SEED), None
     except DataError as error:  # our own arrays are sound: there are too few of them
         found, reason = Found([]), str(error)
-    tables = tables_of(found, asked["run_id"], pool, data.labels.numpy()[pool])
+    tables = tables_of(found, asked["run_id"], names, labels)
     wall = time.perf_counter() - clock
     row = _row(asked, first) | {"status": "done", "error": reason, "started": started, "wall_s": wall, "amortised_s": wall}
     records.write(home, records.Record(asked["run_id"], {"runs": [row]} | tables))
@@ -115,14 +118,14 @@ def tables_of(found: Found, run_id: str, names: Int[np.ndarray, " n"], labels: I
 
 
 def world_of(cell: Cell, pool: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """1: in this model's forget request (of an original: trained on); 0: never seen; -1: neither. In the order of the pool."""
+    """1: in this model's forget request (of an original: trained on); 0: never seen; -1: neither. Of the examples of the pool that are audited."""
     assert cell.data.split is not None
     train, heldout = half(pool, cell.data.split)
     mine = train if cell.data.forget is None else forget_part(train, cell.data.split, cell.data.forget, cell.data.forget_share)[1]
     world = np.full(len(pool), -1, np.int8)
     world[np.searchsorted(pool, mine)] = 1
     world[np.searchsorted(pool, heldout)] = 0
-    return world
+    return world[np.searchsorted(pool, audited(pool))]
 
 
 def _models(cells: Sequence[Cell], home: Path, pool: Int[np.ndarray, " n"]) -> Models:
@@ -138,6 +141,6 @@ def _models(cells: Sequence[Cell], home: Path, pool: Int[np.ndarray, " n"]) -> M
     if not kept:
         raise RunError(f"all {len(cells)} models of {cells[0].method} diverged: there is nothing to attack")
     phi = np.stack(found)
-    if phi.shape[1] != len(pool):
-        raise RunError(f"scores of {phi.shape[1]} examples, but the pool has {len(pool)}; delete these runs and run the study again")
+    if phi.shape[1] != (expected := len(audited(pool))):
+        raise RunError(f"scores of {phi.shape[1]} examples, but {expected} of the pool are audited; delete these runs and run the study again")
     return Models(phi, np.stack([world_of(c, pool) for c in kept]), np.array([c.data.split for c in kept]))

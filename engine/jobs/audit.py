@@ -14,6 +14,7 @@ from engine.attacks.suite import Found
 from engine.errors import DataError, Diverged
 from engine.jobs import attack, provenance
 from engine.jobs.arrays import KINDS, Arrays
+from engine.metrics.epsilon import DELTA
 from engine.store import records, report
 
 PROTOCOL = "audit"
@@ -22,10 +23,10 @@ PROTOCOL = "audit"
 def audit(arrays: Arrays, home: Path, *, seed: int = 0, command: str = "") -> dict[str, Any]:
     """Every attack that the file allows; leaves one record each. Returns what `audit --json` prints for it.
 
-    {file, digest, seed, runs, attacks: {name: {balanced_accuracy, auc, tpr_at_fpr, ci, …}}, epsilon, calibration, checks, verdict, warnings};
-    an attack on retrained or original models is named `attack/kind`. Raises: DataError when no attack applies at all.
+    {file, digest, seed, runs, attacks: {name: {balanced_accuracy, auc, tpr_at_fpr, epsilon, ci, …}}, epsilon, calibration, checks, verdict, warnings};
+    an attack on retrained or original models is named `attack/kind`; `epsilon` of all is that of `u_lira`. Raises: DataError when no attack applies at all.
     """
-    models = {kind: Models(*arrays.of(kind)) for kind in KINDS if (arrays.kind == kind).any()}
+    models = {kind: Models(*arrays.of(kind), arrays.labels) for kind in KINDS if (arrays.kind == kind).any()}
     attacks: dict[str, Any] = {}
     found: dict[str, Found] = {}
     runs, warnings = list[str](), list[str]()
@@ -52,19 +53,20 @@ def audit(arrays: Arrays, home: Path, *, seed: int = 0, command: str = "") -> di
     checks = [check for result in found.values() for check in result.checks]
     outcome = report.outcome_of(checks) if checks else "absent"
     rows = {row["name"]: row for row in found["u_lira"].metrics} if "u_lira" in found else {}
-    shows = attacks.get("exposure")
-    epsilon = {"lower_bound": shows["epsilon_lower_bound"], "most": shows["epsilon_most"], "delta": suite.DELTA} if shows else None
-    return {"file": str(arrays.path), "digest": arrays.digest, "seed": seed, "runs": runs, "attacks": attacks, "epsilon": epsilon, "calibration": outcome,
-            "checks": checks, "verdict": report.verdict(rows, outcome), "warnings": warnings}
+    return {"file": str(arrays.path), "digest": arrays.digest, "seed": seed, "runs": runs, "attacks": attacks,
+            "epsilon": attacks.get("u_lira", {}).get("epsilon"), "calibration": outcome, "checks": checks,
+            "verdict": report.verdict(rows, outcome), "warnings": warnings}
 
 
 def shown(metrics: list[Metric]) -> dict[str, Any]:
-    """Metrics as the JSON has them: rates by FPR under one name, intervals apart."""
+    """Metrics as the JSON has them: rates by FPR and epsilon under one name each, intervals apart."""
     made: dict[str, Any] = {"tpr_at_fpr": {}, "ci": {}}
     for row in metrics:
-        name, rate = row["name"], row["name"].removeprefix("tpr_at_fpr_")
+        name, rate, bound = row["name"], row["name"].removeprefix("tpr_at_fpr_"), row["name"].removeprefix("epsilon_")
         if rate != name and float(rate) in FPRS:
             made["tpr_at_fpr"][rate] = _finite(row["value"])
+        elif bound in ("lower_bound", "most"):
+            made.setdefault("epsilon", {"delta": DELTA})[bound] = row["value"]
         else:
             made[name] = _finite(row["value"])
         if row["lo"] is not None and row["hi"] is not None:
@@ -79,7 +81,8 @@ def text(document: Mapping[str, Any]) -> str:
         if "balanced_accuracy" in found:
             lo, hi = found["ci"].get("balanced_accuracy", (None, None))
             rates = "".join(f"  TPR {tpr:.3f} at FPR {rate}" for rate, tpr in found["tpr_at_fpr"].items())
-            lines.append(f"  {name:<22} balanced accuracy {found['balanced_accuracy']:.3f} [{lo:.3f}, {hi:.3f}]  AUC {found['auc']:.3f}{rates}")
+            shows = f"  epsilon at least {found['epsilon']['lower_bound']:.2f}" if "epsilon" in found else ""
+            lines.append(f"  {name:<22} balanced accuracy {found['balanced_accuracy']:.3f} [{lo:.3f}, {hi:.3f}]  AUC {found['auc']:.3f}{rates}{shows}")
         elif "forgetting_quality" in found:
             in_sample = f"chosen and reported on the same models: {found['forgetting_quality_in_sample']:.3f}"
             lines.append(f"  {name:<22} F {found['forgetting_quality']:.3f} ({in_sample})")
@@ -87,7 +90,7 @@ def text(document: Mapping[str, Any]) -> str:
             lines.append(f"  {name:<22} 95th percentile {found['klom_forget_p95']:.2f} nats")
     if document["epsilon"]:
         epsilon = document["epsilon"]
-        lines.append(f"  epsilon                at least {epsilon['lower_bound']:.2f} (95 %); so many splits can show {epsilon['most']:.2f} at most")
+        lines.append(f"  epsilon                at least {epsilon['lower_bound']:.2f} (95 %) by u_lira; so many splits can show {epsilon['most']:.2f} at most")
     lines += ["", f"  calibration: {document['calibration']}"]
     lines += [f"    {check['name']}: {check['outcome']}, {check['value']:.3f} [{check['lo']:.3f}, {check['hi']:.3f}]; {check['bound']}"
               for check in document["checks"]]

@@ -34,7 +34,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from engine.errors import DataError, Diverged
+from engine.metrics.roc import weight_below
 
+DELTA = 1e-5  # of (epsilon, delta), wherever nothing else is asked for
+LEVEL = 0.95
 ORDERS = 32
 STEP = 0.01  # between the epsilons that are tried
 _CUTS = 1024  # thresholds to choose from: so many that a split has next to no say in where the one lies that it is tested at
@@ -42,7 +45,7 @@ _SAMPLE = 1 << 20  # scores that the cuts are taken from
 _FAR = 1e300  # where infinite scores count for, which lets them have a middle
 _ENOUGH = 1e100  # more wealth is not counted, which keeps products finite
 _ROUNDING = 1e-9
-_ABOVE = (0, 2)  # the four events of `_shares`: members above, members below, non-members above, non-members below
+_ABOVE = (0, 2)  # of the four events of `Shares`
 _BELOW = (1, 3)
 _PARTNER = [2, 3, 0, 1]  # q of the event whose p is given
 
@@ -64,6 +67,19 @@ class Epsilon:
     n_splits: int
 
 
+@dataclass(frozen=True)
+class Shares:
+    """All that a bound needs of scored pairs. of: the shares of four events at each cut in every split that has both kinds: members above
+    it, members below, non-members above, non-members below."""
+
+    cut: Float[np.ndarray, " c"]
+    of: Float[np.ndarray, "4 s c"]
+
+    @property
+    def n_splits(self) -> int:
+        return self.of.shape[1]
+
+
 def epsilon_of(tpr: Float[np.ndarray, "*n"], fpr: Float[np.ndarray, "*n"], delta: float = 0.0) -> Float[np.ndarray, "*n"]:
     """Epsilon that a rule with exactly these rates shows, from 0 up; infinite where it is right about a world without exception and
     not always wrong about the other."""
@@ -72,7 +88,7 @@ def epsilon_of(tpr: Float[np.ndarray, "*n"], fpr: Float[np.ndarray, "*n"], delta
         return np.log(np.fmax(odds, 1.0))
 
 
-def most_of(splits: int, *, delta: float = 1e-5, level: float = 0.95) -> float:
+def most_of(splits: int, *, delta: float = DELTA, level: float = LEVEL) -> float:
     """The largest lower bound that so many splits can show, without a single error: 0 where they are too few to show any."""
     if splits < 2:
         return 0.0
@@ -81,7 +97,7 @@ def most_of(splits: int, *, delta: float = 1e-5, level: float = 0.95) -> float:
 
 
 def epsilon_lower_bound(score: Float[np.ndarray, " n"], member: Bool[np.ndarray, " n"], weight: Float[np.ndarray, " n"],
-                        cluster: Int[np.ndarray, " n"], *, delta: float = 1e-5, level: float = 0.95, seed: int = 0,
+                        cluster: Int[np.ndarray, " n"], *, delta: float = DELTA, level: float = LEVEL, seed: int = 0,
                         orders: int = ORDERS) -> Epsilon:
     """Lower bound on the largest epsilon of any example, from scored pairs of splits, numbered from 0. Larger or smaller scores may
     mean member; equal ones stay together.
@@ -92,10 +108,30 @@ def epsilon_lower_bound(score: Float[np.ndarray, " n"], member: Bool[np.ndarray,
     members and non-members.
     """
     _check(score, weight, cluster, delta, level)
-    cut, shares = _shares(score, member, weight, cluster)
-    splits = shares.shape[1]
-    if splits < 2:
-        raise DataError(f"a lower bound on epsilon needs 2 or more splits with both members and non-members, got {splits}")
+    cut = thresholds(score)
+    found = shares(cut, weight_below(score, member, weight, cluster, int(cluster.max()) + 1, cut))
+    if found.n_splits < 2:
+        raise DataError(f"a lower bound on epsilon needs 2 or more splits with both members and non-members, got {found.n_splits}")
+    return lower_bound(found, delta=delta, level=level, seed=seed, orders=orders)
+
+
+def thresholds(score: Float[np.ndarray, " n"]) -> Float[np.ndarray, " c"]:
+    """The thresholds to choose from, ascending: quantiles of all scores together, so that who is a member has no say in them."""
+    sample = np.sort(score[::-(-len(score) // _SAMPLE)]).astype(np.float64)
+    value = np.unique(np.clip(sample[np.linspace(0, len(sample) - 1, _CUTS).astype(np.int64)], -_FAR, _FAR))
+    return np.append(value[:1], value[:-1] / 2 + value[1:] / 2)  # between two values, and one below which there is nothing
+
+
+def shares(cut: Float[np.ndarray, " c"], below: Float[np.ndarray, "2 s c+1"]) -> Shares:
+    """From the weight below each of the ascending `thresholds`, and of all (`roc.weight_below`)."""
+    p, q = below[:, (below[..., -1] > 0).all(0)]
+    p, q = p[:, :-1] / p[:, -1:], q[:, :-1] / q[:, -1:]
+    return Shares(cut, np.stack([1 - p, p, 1 - q, q]))
+
+
+def lower_bound(found: Shares, *, delta: float = DELTA, level: float = LEVEL, seed: int = 0, orders: int = ORDERS) -> Epsilon:
+    """`epsilon_lower_bound` of pairs that have been summed up already, of two or more splits."""
+    shares, splits = found.of, found.n_splits
     most, price = most_of(splits, delta=delta, level=level), -float(np.log1p(-level)) / splits
     tried = np.arange(0.0, most + _ROUNDING, STEP)
     rng = np.random.default_rng(seed)
@@ -103,7 +139,7 @@ def epsilon_lower_bound(score: Float[np.ndarray, " n"], member: Bool[np.ndarray,
     refuted = int(np.argmax(np.append(wealth * (1 - level) < 1, True)))  # how many, up to the first that is not
     kind, at = _best(shares.mean(1), delta, price)
     tpr, fpr = _held_out(shares, delta, price)
-    return Epsilon(value=float(tried[max(refuted - 1, 0)]), most=most, threshold=float(cut[at]), above=_member_above(kind),
+    return Epsilon(value=float(tried[max(refuted - 1, 0)]), most=most, threshold=float(found.cut[at]), above=_member_above(kind),
                    tpr=tpr, fpr=fpr, n_splits=splits)
 
 
@@ -142,20 +178,6 @@ def _held_out(shares: Float[np.ndarray, "4 s c"], delta: float, price: float) ->
 def _member_above(kind: int) -> bool:
     """Does this event say "member" above its threshold? It is commoner among members, or its complement is."""
     return kind in (0, 3)
-
-
-def _shares(score: Float[np.ndarray, " n"], member: Bool[np.ndarray, " n"], weight: Float[np.ndarray, " n"],
-            cluster: Int[np.ndarray, " n"]) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, "4 s c"]]:
-    """Cuts, and the shares of the four events at each of them in every split that has members and non-members."""
-    sample = np.sort(score[::-(-len(score) // _SAMPLE)]).astype(np.float64)
-    value = np.unique(np.clip(sample[np.linspace(0, len(sample) - 1, _CUTS).astype(np.int64)], -_FAR, _FAR))
-    cut = np.append(value[:1], value[:-1] / 2 + value[1:] / 2)  # between two values, and one below which there is nothing
-    splits, bins = int(cluster.max()) + 1, len(cut) + 1
-    place = cluster * bins + np.searchsorted(cut, score, side="right")
-    sums = np.stack([np.bincount(place, np.where(side, weight, 0.0), splits * bins).reshape(splits, bins) for side in (member, ~member)])
-    sums = sums[:, (sums.sum(-1) > 0).all(0)]
-    below = np.cumsum(sums, -1)[..., :-1] / sums.sum(-1, keepdims=True)
-    return cut, np.stack([1 - below[0], below[0], 1 - below[1], below[1]])
 
 
 def _check(score: Float[np.ndarray, " n"], weight: Float[np.ndarray, " n"], cluster: Int[np.ndarray, " n"],

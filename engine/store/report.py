@@ -23,6 +23,7 @@ _NAMES = {"u_lira": "U-LiRA: forgotten against never seen", "exposure": "Exposur
           "rmia": "RMIA on originals", "ruli": "RULI", "forgetting_quality": "Forgetting quality", "klom": "KLoM"}
 _RATES = {"balanced_accuracy": "Balanced accuracy", "auc": "AUC", "tpr_at_fpr_0.1": "TPR at 10 % FPR", "tpr_at_fpr_0.01": "TPR at 1 % FPR",
           "tpr_at_fpr_0.001": "TPR at 0.1 % FPR"}
+_EPSILON = ("epsilon_lower_bound", "epsilon_most")
 _COLOURS = ("#3b5bdb", "#d55e00", "#009e73", "#9467bd", "#b8860b", "#6b7280")  # told apart under the common colour-vision types
 _EXPOSED = 20
 _BINS = 25
@@ -105,15 +106,21 @@ def html(title: str, found: Evidence, *, note: str = "") -> str:
 
 def _rates_table(runs: Sequence[Row], by_run: Mapping[str, Mapping[str, Row]]) -> str:
     rows = [[_named(run), *(_with_interval(by_run[run["run_id"]].get(name)) for name in _RATES),
-             _with_interval(by_run[run["run_id"]].get("smallest_fpr"), "{:.2g}")] for run in runs if "balanced_accuracy" in by_run[run["run_id"]]]
-    return _table(["Attack", *_RATES.values(), "Smallest FPR it can tell"], rows) + (
+             _with_interval(by_run[run["run_id"]].get("smallest_fpr"), "{:.2g}"), _bound(by_run[run["run_id"]])]
+            for run in runs if "balanced_accuracy" in by_run[run["run_id"]]]
+    return _table(["Attack", *_RATES.values(), "Smallest FPR it can tell", "Epsilon at least (so many splits can show)"], rows) + (
         "<p class=note>Rates that the number of models cannot support are left out, never extrapolated. Intervals draw whole splits.</p>")
 
 
+def _bound(metrics: Mapping[str, Row]) -> str:
+    """The lower bound on epsilon, and how large it can be with so many splits."""
+    return "{:.2f} ({:.2f})".format(*(metrics[name]["value"] for name in _EPSILON)) if all(name in metrics for name in _EPSILON) else "–"
+
+
 def _other_table(runs: Sequence[Row], by_run: Mapping[str, Mapping[str, Row]]) -> str:
-    """Everything that is no rate of an attack."""
+    """Everything that does not stand in the table of rates."""
     rows = [[_named(run), str(name).replace("_", " "), _with_interval(row, "{:.4g}")] for run in runs for name, row in by_run[run["run_id"]].items()
-            if name not in (*_RATES, "smallest_fpr")]
+            if name not in (*_RATES, "smallest_fpr", *_EPSILON) or "balanced_accuracy" not in by_run[run["run_id"]]]
     shown = _table(["Attack", "Number", "Value"], rows)
     return f"<details><summary>All other numbers</summary>{shown}</details>" if rows else ""
 
@@ -240,6 +247,8 @@ _READING = """<h2>How to read it</h2><ul>
 <li><b>Balanced accuracy</b>: how often the attack is right when half of what it is shown was forgotten. One half is guessing. An accuracy below one half
 leaks as well: who knows that the attack is wrong can turn its answer round.</li>
 <li><b>TPR at a low FPR</b>: how many forgotten examples are found when almost nobody is accused wrongly. Chance equals the FPR.</li>
+<li><b>Epsilon</b>: at least so large (95 %, delta 1e-5) is the epsilon of any promise that forgotten and never-seen examples cannot be told apart. 0 shows
+nothing. In brackets what a perfect attack on as many splits could show: the bound is about the number of splits as well.</li>
 <li><b>Intervals</b> are over splits (sets of models that share training data), the only independent unit here: thousands of examples share a model.</li>
 <li><b>"No trace found"</b> is a statement about this attack and these models. A stronger attack, or more models, may find one.</li></ul>"""
 

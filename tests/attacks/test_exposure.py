@@ -7,7 +7,7 @@ import pytest
 from jaxtyping import TypeCheckError
 from scipy.stats import norm
 
-from engine.attacks.exposure import LEVELS, Exposure, exposure, fit_halves
+from engine.attacks.exposure import LEVELS, MOST_CLASSES, Exposure, exposure, fit_halves
 from engine.errors import DataError
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -77,6 +77,23 @@ def test_retrained_models_stand_beside():
     assert rows["retrained_worst_0.1"]["value"] == beside.value and rows["retrained_worst_0.1_same_data"]["value"] > 0.6
     assert rows["n_splits"]["value"] == 60 and rows["retrained_n_examples"]["value"] == 300 and rows["example_quantile_0.5"]["lo"] is None
     assert "worst_0.01" not in rows and len(rows) == len(found.metrics()) == 2 * len(exposure(leaky).metrics())
+
+
+def test_classes_are_rows_of_their_own_and_no_more_than_can_be_read():
+    halves = fit_halves(*one_model_a_split(40, np.where(np.arange(300) < 30, 2.0, 0.0), seed=3))
+    labels = np.where(np.arange(300) < 30, -1, np.arange(300) % 3)
+    found = exposure(halves, halves, labels=labels, draws=100)
+    rows = {row["name"]: row for row in found.metrics()}
+    assert [name for name in rows if name.startswith("class")] == [f"class_{c}{part}" for c in (-1, 0, 1, 2) for part in ("", "_n_examples")]
+    classes = found.unlearned.classes
+    assert classes is not None and rows["class_-1"]["value"] > 0.7 and rows["class_-1"]["lo"] == classes.balanced_accuracy[0].lo
+    assert rows["class_-1_n_examples"]["value"] == 30 and rows["retrained_class_1"] == {**rows["class_1"], "name": "retrained_class_1"}
+    assert classes.balanced_accuracy[0].lo > 0.6 and all(of.lo < 0.5 < of.hi for of in classes.balanced_accuracy[1:])
+    mean = sum(rows[f"class_{c}"]["value"] * rows[f"class_{c}_n_examples"]["value"] for c in (-1, 0, 1, 2)) / 300
+    whole = exposure(halves, labels=np.zeros(300, dtype=int), draws=20).unlearned.classes
+    assert whole is not None and mean == pytest.approx(whole.balanced_accuracy[0].value, abs=1e-12)
+    most, more = (exposure(halves, labels=np.arange(300) % n, draws=20).unlearned.classes for n in (MOST_CLASSES, MOST_CLASSES + 1))
+    assert most is not None and len(most.label) == MOST_CLASSES and more is None
 
 
 def plain(phi: np.ndarray, world: np.ndarray) -> tuple[list[list[float]], list[float]]:

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from engine.attacks.gaussians import OWN_VARIANCE_FROM
-from engine.attacks.lira import INFO, LiraResult, _one_sided, lira
+from engine.attacks.lira import INFO, LiraResult, lira
 from engine.attacks.u_lira import cross_fit, u_lira
 from engine.errors import DataError
 from tests.attacks.simulated import originals
@@ -25,7 +25,7 @@ def points(found: LiraResult) -> list[float]:
 
 
 def one_sided(phi: np.ndarray, world: np.ndarray, split: np.ndarray) -> np.ndarray:
-    return _one_sided(cross_fit(phi, world, split), phi)
+    return cross_fit(phi, world, split, form="offline").score
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -41,9 +41,10 @@ def test_two_normals_a_standard_deviation_apart(form: Form):
     assert (found.n_models, found.n_splits, found.n_examples) == (600, 120, 300)
 
 
-def test_the_online_form_is_u_liras_machinery_on_originals():
+@pytest.mark.parametrize("form", FORMS)
+def test_both_forms_are_u_liras_on_originals(form: Form):
     arrays = originals(shift=1.0, per=2)
-    assert str(asdict(lira(*arrays, seed=3))) == str(asdict(u_lira(*arrays, seed=3)))
+    assert str(asdict(lira(*arrays, form=form, seed=3))) == str(asdict(u_lira(*arrays, form=form, seed=3)))
     assert isinstance(lira(*arrays), LiraResult) and INFO.name == "lira"
 
 
@@ -134,8 +135,8 @@ def test_the_seed_moves_intervals_alone_and_nothing_is_changed(form: Form):
     for now, then in zip(arrays, before, strict=True):
         np.testing.assert_array_equal(now, then)
     assert str(asdict(one)) == str(asdict(again)) and points(one) == points(other) and one.auc.lo != other.auc.lo
-    assert [row["name"] for row in one.metrics()] == ["balanced_accuracy", "auc", "tpr_at_fpr_0.1", "smallest_fpr", "shift",
-                                                      "n_models", "n_splits", "n_examples"]
+    assert [row["name"] for row in one.metrics()] == ["balanced_accuracy", "auc", "tpr_at_fpr_0.1", "smallest_fpr", "epsilon_lower_bound",
+                                                      "epsilon_most", "shift", "n_models", "n_splits", "n_examples"]
 
 
 @pytest.mark.parametrize("form", FORMS)

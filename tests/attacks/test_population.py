@@ -15,7 +15,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
 from engine.attacks import scores
-from engine.attacks.population import FEATURES, INFO, _out_of_fold, _threshold, _widened, features, population
+from engine.attacks.population import FEATURES, INFO, _boosting, _out_of_fold, _threshold, _widened, features, population
 from engine.attacks.rates import rates_over_examples
 from engine.errors import DataError, Diverged
 
@@ -138,6 +138,16 @@ def threshold_of(score: np.ndarray, member: np.ndarray) -> tuple[float, float]:
     values = np.unique(score)[::-1]
     cuts = [np.inf, *((values[1:] + values[:-1]) / 2), -np.inf]
     return max(((np.mean(score[member] > cut) + np.mean(score[~member] <= cut)) / 2, -i, cut) for i, cut in enumerate(cuts))[::2]
+
+
+@pytest.mark.parametrize(("members", "others", "ties"), [(30, 40, False), (60, 400, False), (300, 200, False), (60, 400, True)])
+def test_boosting_with_bins_cut_beforehand_is_scikit_learn_s_own(members: int, others: int, ties: bool):
+    """Bit for bit, below and above as many values as there are bins."""
+    x, y = columns(outputs(members, 0, 1.0), outputs(others, 1)), np.arange(members + others) < members
+    x = np.round(x, 1) if ties else x
+    model = HistGradientBoostingClassifier(max_iter=50, learning_rate=0.05, max_depth=3, max_bins=127, class_weight="balanced", random_state=3)
+    unseen = columns(outputs(50, 2))
+    assert np.array_equal(_boosting(x, y, 3)(unseen), model.fit(x, y).decision_function(unseen))
 
 
 def test_all_seven_are_reported_with_what_the_sample_supports():

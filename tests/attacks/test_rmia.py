@@ -9,8 +9,10 @@ from jaxtyping import TypeCheckError
 from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
-from engine.attacks.rmia import INFO, RmiaResult, held_out_thresholds, rmia, score_pairs
+from engine.attacks.rates import held_out_thresholds
+from engine.attacks.rmia import INFO, RmiaResult, rmia, score_pairs
 from engine.errors import DataError
+from engine.metrics.epsilon import epsilon_lower_bound
 from tests.attacks.simulated import Arrays, originals
 
 Form = Literal["online", "offline"]
@@ -205,10 +207,19 @@ def test_thresholds_come_from_the_other_half():
     score = np.array([0.1, 0.4, 0.6, 0.9, 0.2, 0.3, 0.7, 0.8])
     member = np.array([False, False, True, True, False, True, True, True])
     cluster = np.array([0, 0, 2, 2, 1, 1, 3, 3])
-    assert held_out_thresholds(score, member, np.ones(8), cluster).tolist() == [0.3, 0.6, 0.3, 0.6]
-    assert held_out_thresholds(np.zeros(8), member, np.ones(8), cluster).tolist() == [np.inf] * 4
+    assert held_out_thresholds(score, member, np.ones(8), cluster, 5).tolist() == [0.3, 0.6, 0.3, 0.6, 0.3]
+    assert held_out_thresholds(np.zeros(8), member, np.ones(8), cluster, 4).tolist() == [np.inf] * 4
     with pytest.raises(DataError, match="no members or no non-members"):
-        held_out_thresholds(score, cluster % 2 == 0, np.ones(8), cluster)
+        held_out_thresholds(score, cluster % 2 == 0, np.ones(8), cluster, 4)
+
+
+def test_the_bound_on_epsilon_is_that_of_the_pairs():
+    arrays = originals(splits=24, n=100, shift=4.0)
+    found, pairs = rmia(*arrays, gamma=1.0, seed=2).epsilon, score_pairs(*arrays, gamma=1.0)
+    scored = pairs.weight > 0
+    cluster = np.broadcast_to(pairs.place[:, None], scored.shape)[scored]
+    alone = epsilon_lower_bound(pairs.score[scored], pairs.world[scored] == 1, pairs.weight[scored], cluster)
+    assert found is not None and asdict(found) == pytest.approx(asdict(alone)) and 0.5 < found.value <= found.most
 
 
 def test_the_seed_moves_intervals_alone_and_nothing_is_changed():
@@ -218,8 +229,8 @@ def test_the_seed_moves_intervals_alone_and_nothing_is_changed():
     for now, then in zip(arrays, before, strict=True):
         np.testing.assert_array_equal(now, then)
     assert str(asdict(one)) == str(asdict(again)) and points(one) == points(other) and one.auc.lo != other.auc.lo
-    assert [row["name"] for row in one.metrics()] == ["balanced_accuracy", "auc", "tpr_at_fpr_0.1", "smallest_fpr",
-                                                      "n_models", "n_splits", "n_examples"]
+    assert [row["name"] for row in one.metrics()] == ["balanced_accuracy", "auc", "tpr_at_fpr_0.1", "smallest_fpr", "epsilon_lower_bound",
+                                                      "epsilon_most", "n_models", "n_splits", "n_examples"]
 
 
 def spoiled(name: str, phi: np.ndarray, world: np.ndarray, split: np.ndarray) -> Arrays:

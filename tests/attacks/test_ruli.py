@@ -9,6 +9,7 @@ from scipy.stats import gaussian_kde, norm
 from engine.attacks.ruli import KEPT, Models, RuliResult, kernel_fit, ruli
 from engine.attacks.u_lira import measure, u_lira
 from engine.errors import DataError
+from engine.metrics.epsilon import most_of
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 Worlds = Callable[..., Arrays]
@@ -165,6 +166,7 @@ def test_rows_for_the_store():
     rows = {row["name"]: row for row in found.metrics()}
     assert len(rows) == len(found.metrics()) and rows["privacy_vulnerable_auc"]["value"] == found.privacy["vulnerable"].auc.value
     assert rows["efficacy_random_balanced_accuracy"]["lo"] is not None and "privacy_random_shift" not in rows
+    assert rows["privacy_mixed_epsilon_lower_bound"]["value"] <= rows["efficacy_random_epsilon_most"]["value"] == most_of(32)
     assert (rows["n_models"]["value"], rows["n_splits"]["value"], rows["n_examples"]["value"], rows["n_vulnerable"]["value"]) == (128, 32, 200, 20)
 
 

@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from engine.attacks.gaussians import check
 from engine.attacks.u_lira import ULiraResult, cross_fit, score_target, u_lira
 from engine.errors import DataError, Diverged
+from engine.metrics.epsilon import epsilon_lower_bound, most_of
 from engine.metrics.roc import roc, tpr_at_fpr
 
 Worlds = Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]
@@ -207,6 +208,35 @@ def test_the_sign_of_the_shift_tells_over_from_under_forgetting(worlds: Worlds):
     assert under.balanced_accuracy.lo > 0.55 and over.balanced_accuracy.lo > 0.55
 
 
+def test_the_offline_form_tells_what_lies_above_with_no_forgotten_shadow(worlds: Worlds):
+    """Well known centres: z orders as the ratio does, balanced accuracy Phi(1/2) and AUC Phi(1 / sqrt 2)."""
+    rng = np.random.default_rng(1)
+    world = rng.permuted(np.tile(np.arange(400)[:, None] < 200, 200), axis=0).astype(np.int8)
+    arrays = rng.normal(size=world.shape) + world, world, np.arange(400) // 4
+    found = u_lira(*arrays, form="offline", draws=100)
+    assert found.balanced_accuracy.value == pytest.approx(0.6915, abs=0.008) and found.auc.value == pytest.approx(0.7602, abs=0.008)
+    assert found.shift.value == pytest.approx(1, abs=0.02) and np.nanmean(found.examples.balanced_accuracy) == pytest.approx(0.6915, abs=0.008)
+    changed = np.where(world == 1, 1e3 * rng.normal(size=world.shape), arrays[0])
+    score, other = (cross_fit(phi, *arrays[1:], form="offline").score[world == 0] for phi in (arrays[0], changed))
+    assert other == pytest.approx(score, abs=1e-9)
+
+
+def test_the_offline_form_does_not_see_what_was_forgotten_too_much(worlds: Worlds):
+    arrays = worlds(splits=24, forgets=4, n=300, shift=-1.5)
+    online, offline = u_lira(*arrays), u_lira(*arrays, form="offline")
+    assert online.balanced_accuracy.lo > 0.6 and online.auc.lo > 0.7
+    assert offline.balanced_accuracy.value == pytest.approx(0.5, abs=0.01) and offline.auc.hi < 0.3
+    assert offline.tpr_at_fpr[0.1].value < 0.03 and offline.tpr_at_fpr[0.01].value < 0.01
+    assert offline.shift.hi < -1 and offline.epsilon is not None and offline.epsilon.value > 0.3 and not offline.epsilon.above
+
+
+def test_examples_that_move_both_ways_cancel_in_the_offline_form_alone(worlds: Worlds):
+    phi, world, split = worlds(splits=24, forgets=4, n=300, seed=1)
+    phi = phi + np.where(np.arange(300) % 2, 1.5, -1.5) * phi.std(0) * (world == 1)
+    online, offline = u_lira(phi, world, split), u_lira(phi, world, split, form="offline")
+    assert online.auc.lo > 0.7 and offline.auc.value == pytest.approx(0.5, abs=0.06)
+
+
 def test_curve_and_rates_stop_where_the_sample_does(worlds: Worlds):
     small, large = u_lira(*worlds(splits=12, n=80)), u_lira(*worlds(splits=24, n=400))
     assert set(small.tpr_at_fpr) == {0.1} and set(large.tpr_at_fpr) == {0.1, 0.01}
@@ -215,7 +245,32 @@ def test_curve_and_rates_stop_where_the_sample_does(worlds: Worlds):
         assert len(found.fpr) <= 500 and (found.fpr > 0).all() and found.tpr[-1] == 1 and (np.diff(found.tpr) >= 0).all()
         assert np.interp(0.1, found.fpr, found.tpr) == pytest.approx(found.tpr_at_fpr[0.1].value, abs=0.02)
     names = [row["name"] for row in small.metrics()]
-    assert names == ["balanced_accuracy", "auc", "tpr_at_fpr_0.1", "smallest_fpr", "shift", "n_models", "n_splits", "n_examples"]
+    assert names == ["balanced_accuracy", "auc", "tpr_at_fpr_0.1", "smallest_fpr", "epsilon_lower_bound", "epsilon_most", "shift",
+                     "n_models", "n_splits", "n_examples"]
+
+
+@pytest.mark.parametrize("shift", [2.0, -2.0])
+def test_the_bound_on_epsilon_is_that_of_the_pairs(worlds: Worlds, shift: float):
+    """Two deviations apart, told by either tail: log(P / Q) grows without end, and 24 splits show what they can show."""
+    arrays = worlds(splits=24, forgets=4, n=200, shift=shift)
+    found, alone = u_lira(*arrays, seed=3).epsilon, epsilon_lower_bound(*cross_fit(*arrays).pairs())
+    assert found is not None and asdict(found) == pytest.approx(asdict(alone))
+    assert 0.5 < found.value < found.most == most_of(24) and found.n_splits == 24 and found.tpr > found.fpr
+
+
+def test_splits_that_hold_one_world_alone_have_no_bound_on_epsilon(worlds: Worlds):
+    phi, world, split = worlds()
+    one_each = np.where((split % 2 == 0)[:, None], 1, 0) * np.ones_like(world)
+    found = u_lira(phi, one_each, split)
+    assert found.epsilon is None and not [row for row in found.metrics() if row["name"].startswith("epsilon")]
+
+
+def test_a_last_split_that_is_not_scored_is_drawn_all_the_same(worlds: Worlds):
+    phi, world, split = worlds(n=60)
+    world[split == split.max()] = np.where(np.arange(60) == 0, 1, -1)  # of an example that no other split forgot
+    world[split < split.max(), 0] = 0
+    found = u_lira(phi, world, split)
+    assert found.n_splits == 12 and np.isfinite(points(found)).all() and found.epsilon is not None and found.epsilon.n_splits == 11
 
 
 def test_examples_without_two_splits_a_world_are_reported_and_not_scored(worlds: Worlds):
@@ -304,7 +359,7 @@ def test_a_fresh_target_is_scored_against_stored_gaussians():
     assert found.tpr_at_fpr[0.01].value == pytest.approx(0.0924, abs=2e-3) and set(found.tpr_at_fpr) == {0.1, 0.01}
     se = math.sqrt(2 * norm.cdf(0.5) * norm.cdf(-0.5) / (n / 2)) / 2
     assert found.balanced_accuracy.hi - found.balanced_accuracy.lo == pytest.approx(2 * 1.96 * se, rel=0.1)
-    assert found.interval.startswith("one model") and [row["name"] for row in found.metrics()][:2] == ["balanced_accuracy", "auc"]
+    assert found.epsilon is None and found.interval.startswith("one model") and [row["name"] for row in found.metrics()][:2] == ["balanced_accuracy", "auc"]
 
 
 def test_a_target_leaves_out_what_is_not_stored(worlds: Worlds):

@@ -70,7 +70,13 @@ def test_models_that_are_their_own_twins_are_exactly_chance():
     unlearned, _, used, split = make_pairs()
     found = versus_retrained(unlearned, unlearned, used, split)
     assert found.balanced_accuracy.value == pytest.approx(0.5, abs=1e-12) and found.auc.value == pytest.approx(0.5, abs=1e-12)
-    assert found.shift.value == pytest.approx(0, abs=1e-12)
+    assert found.shift.value == pytest.approx(0, abs=1e-12) and found.epsilon is not None and found.epsilon.value == 0
+
+
+def test_epsilon_shows_more_the_further_from_retraining():
+    shown = [versus_retrained(*make_pairs(splits=40, n=150, shift=shift), draws=50).epsilon for shift in (0.5, 1.5, 4.0)]
+    values = [of.value for of in shown if of is not None]
+    assert values == sorted(values) and values[0] > 0 and values[2] > 2 and {of.n_splits for of in shown if of is not None} == {40}
 
 
 @pytest.mark.parametrize("disjoint", [True, False])

@@ -9,6 +9,7 @@ import pytest
 from engine.cli import main
 from engine.errors import DataError
 from engine.jobs import arrays, audit
+from engine.metrics.epsilon import DELTA, most_of
 from engine.store import ingest, reader, report
 
 
@@ -27,9 +28,15 @@ def test_from_the_command_line(example: Path, tmp_path: Path, lethe_home: Path, 
     assert set(found["attacks"]) == {"u_lira", "exposure", "versus_retrained", "ruli", "forgetting_quality", "klom", "u_lira/retrained",
                                      "exposure/retrained", "u_lira/original", "lira/original", "rmia/original"}
     assert found["calibration"] in ("passed", "too few models") and found["verdict"].startswith("A trace remains") and found["warnings"] == []
-    assert 0 <= found["epsilon"]["lower_bound"] <= found["epsilon"]["most"]
+    assert found["epsilon"] == ours["epsilon"] and 0 <= ours["epsilon"]["lower_bound"] <= ours["epsilon"]["most"] == most_of(16)
+    assert found["attacks"]["u_lira/original"]["epsilon"]["lower_bound"] > 0.2
+    bounded = {"u_lira", "versus_retrained", "u_lira/retrained", "u_lira/original", "lira/original", "rmia/original"}
+    assert {name for name, of in found["attacks"].items() if "epsilon" in of} == bounded and ours["epsilon"]["delta"] == DELTA
+    by_class = [name for name in found["attacks"]["exposure"] if name.startswith("class_") and not name.endswith("_n_examples")]
+    assert len(by_class) == 10 and set(by_class) <= set(found["attacks"]["exposure/retrained"]["ci"])
     assert {c["name"] for c in found["checks"]} == {"retrained_at_chance", "planted_shift", "shuffled_at_chance", "original_has_power"}
     text = made.read_text()
+    assert "Epsilon at least" in text and f"<td>{ours['epsilon']['lower_bound']:.2f} ({ours['epsilon']['most']:.2f})</td>" in text
     assert "A trace remains" in text and "http" not in text.replace("http://www.w3.org", "") and "<script" not in text and not list(tmp_path.glob(".*part"))
     with reader.open_results(None, lethe_home) as db:
         rows = db.execute("SELECT attack, method, protocol FROM runs WHERE kind = 'attack'").fetchall()
@@ -38,7 +45,8 @@ def test_from_the_command_line(example: Path, tmp_path: Path, lethe_home: Path, 
     again, = json.loads(capsys.readouterr().out)
     assert again["attacks"] == found["attacks"] and again["runs"] == found["runs"]  # the file and the seed decide
     assert main(["audit", str(example)]) == 0
-    assert "calibration:" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "calibration:" in said and "epsilon at least" in said
 
 
 def test_without_references_calibration_is_absent(example: Path, tmp_path: Path, lethe_home: Path) -> None:
@@ -46,6 +54,7 @@ def test_without_references_calibration_is_absent(example: Path, tmp_path: Path,
     phi, world, split = whole.of("unlearned")
     np.savez(tmp_path / "alone.npz", phi=phi, world=world, split=split)
     found = audit.audit(arrays.read(tmp_path / "alone.npz"), lethe_home)
+    assert not [name for name in found["attacks"]["exposure"] if name.startswith("class_")]  # no labels in the file
     assert set(found["attacks"]) == {"u_lira", "exposure", "ruli"} and found["calibration"] == "absent" and "was not checked" in found["verdict"]
 
 
