@@ -21,7 +21,7 @@ from engine.data.loader import Splits
 from engine.errors import RunError
 from engine.jobs import provenance
 from engine.jobs.cells import Cell
-from engine.jobs.measure import Metrics, seeds_metrics, u_lira_metrics
+from engine.jobs.measure import Metrics, Others, seeds_metrics, u_lira_metrics
 from engine.models import catalogue as models
 from engine.models.live import LiveShare, live
 from engine.models.stack import PRECISIONS, Stack
@@ -36,7 +36,7 @@ WEIGHTS, SCORES = "weights.pt", "phi.npy"
 @dataclass(frozen=True)
 class Context:
     """Where a computation stands. checkpoints: folders in which `<run_id>.pt` of shipped models may lie. runs: where original
-    models are read from, if not under `home`.
+    models are read from, if not under `home`. executor: that of the fast path, where it is not the usual one.
 
     references: metrics of retrained models by run_id. heard: told the epoch's logged means, for progress and curves.
     """
@@ -48,6 +48,7 @@ class Context:
     references: dict[str, dict[str, float]] = field(default_factory=dict)
     heard: Heard | None = None
     runs: Path | None = None
+    executor: str | None = None
 
 
 def compute(cells: Sequence[Cell], context: Context) -> list[records.Record]:
@@ -68,7 +69,7 @@ def compute(cells: Sequence[Cell], context: Context) -> list[records.Record]:
     selected = _Selected(cells)
     made = execute(cells, stack, data, Run(Rng([seed_of("order", c.run_id) for c in cells]), heard, selected))
     images = [(int(f), int(b)) for f, b in zip(made.forward_images, made.backward_images, strict=True)]
-    measured, scores = _measure(cells, made, data, context)
+    measured, scores = _measure(cells, made, stack, data, context)
     measured = [m and {**m, **selected.metrics(r)} for r, m in enumerate(measured)]
     wall = time.perf_counter() - clock
     return [_publish(cell, r, made, context, curves, measured[r], None if scores is None else scores[r], images[r], started, wall)
@@ -96,7 +97,7 @@ class _Selected:
 def starting_stack(cells: Sequence[Cell], data: Splits, context: Context) -> Stack:
     """Fresh networks for references, the original models for unlearning."""
     first, info = cells[0], dataset_info(cells[0].data.dataset)
-    options: dict[str, Any] = {"executor": first.numeric.executor, "precision": first.numeric.precision, "device": data.device}
+    options: dict[str, Any] = {"executor": executor_of(first, context), "precision": first.numeric.precision, "device": data.device}
     architecture = models.get(first.model)
     if first.kind == "unlearned":
         states = [_weights(c.original, context) for c in cells]
@@ -119,6 +120,10 @@ def execute(cells: Sequence[Cell], stack: Stack, data: Splits, run: Run) -> Stac
     return method.run(stack, data.restricted(method.reads), params, run)
 
 
+def executor_of(cell: Cell, context: Context) -> str:
+    return context.executor if context.executor and cell.numeric.mode == "fast" else cell.numeric.executor
+
+
 def device_of(cell: Cell) -> torch.device:
     """Raises: RunError when the cell asks for a device that this machine lacks."""
     if cell.numeric.device == "cuda" and not torch.cuda.is_available():
@@ -137,30 +142,32 @@ def _weights(original: Cell, context: Context) -> dict[str, Tensor]:
     raise RunError(f"the {original.kind} model {original.run_id} that this run starts from is not in {places[0].parent.parent}; run the study again")
 
 
-def _measure(cells: Sequence[Cell], stack: Stack, data: Splits, context: Context) -> tuple[list[Metrics | None], np.ndarray | None]:
-    """Metrics of every replica, None where it diverged; and phi [R, n_pool] for U-LiRA."""
+def _measure(cells: Sequence[Cell], stack: Stack, start: Stack, data: Splits, context: Context) -> tuple[list[Metrics | None], np.ndarray | None]:
+    """Metrics of every replica, None where it diverged; and phi [R, n_pool] for U-LiRA. start: what it was made from."""
     if cells[0].data.protocol == "seeds":
         references = [None if c.kind == "retrained" else context.references.get(c.retrained.run_id) for c in cells]
         if missing := [c.retrained.run_id for c, ref in zip(cells, references, strict=True) if ref is None and c.kind != "retrained"]:
             raise RunError(f"the retrained models {missing} that these runs are compared with are not at hand; run the study again")
-        measured, scores = seeds_metrics(stack, data, references, *_beside(cells, stack, context)), None
+        measured, scores = seeds_metrics(stack, data, references, _others(cells, stack, start, context)), None
     else:
         measured, scores = u_lira_metrics(stack, data)
     return [m if fine else None for m, fine in zip(measured, stack.finite().tolist(), strict=True)], scores
 
 
-def _beside(cells: Sequence[Cell], stack: Stack, context: Context) -> tuple[Stack | None, Stack | None]:
-    """The retrained models of unlearned and original ones, None where their weights are not at hand, and as many that were never trained."""
+def _others(cells: Sequence[Cell], stack: Stack, start: Stack, context: Context) -> Others:
+    """What unlearned and original models are held against: retrained ones, where their weights are at hand, as many that were never
+    trained, and the originals. Retrained ones are the first to be made, and held against nothing."""
     if cells[0].kind == "retrained":
-        return None, None
+        return Others()
     info = dataset_info(cells[0].data.dataset)
     seeds = [seed_of("untrained", c.data.dataset, c.model, c.seed) for c in cells]
     untrained = Stack.build(stack.architecture, channels=info.channels, classes=info.classes, side=info.side, seeds=seeds, executor=stack.executor,
                             precision=stack.precision, device=stack.device)
     try:
-        return stack.like([_weights(c.retrained, context) for c in cells]), untrained
+        retrained = stack.like([_weights(c.retrained, context) for c in cells])
     except RunError:
-        return None, untrained
+        retrained = None
+    return Others(retrained, untrained, stack if cells[0].kind == "original" else start, [seed_of("relearn", c.retrained.run_id) for c in cells])
 
 
 def _publish(cell: Cell, r: int, stack: Stack, context: Context, curves: list[tuple[int, str, Tensor]], measured: Metrics | None,
@@ -195,7 +202,7 @@ def run_row(cell: Cell, context: Context) -> dict[str, Any]:
         "variant": cell.variant, "source": source.source if source else "reference", "attack": None, "protocol": cell.data.protocol, "seed": cell.seed,
         "split": cell.data.split, "forget": cell.data.forget, "params": json.dumps(dict(cell.params), sort_keys=True),
         "cell": json.dumps(cell.content, sort_keys=True), "mode": cell.numeric.mode, "precision": cell.numeric.precision, "device": cell.numeric.device,
-        "executor": cell.numeric.executor, "threads": torch.get_num_threads(), "command": context.command,
+        "executor": executor_of(cell, context), "threads": torch.get_num_threads(), "command": context.command,
         "source_hash": source.source_hash if source else None, "machine": provenance.machine(cell.numeric.device), "versions": provenance.versions(),
         **provenance.source(),
     }

@@ -26,12 +26,12 @@ def verify(cells: int) -> dict[str, Any]:
     """
     known = home.Known.here()
     db = reader.open_results(home.shipped_file(), known.home)
-    rows = db.execute("SELECT run_id, cell, replicas, slot, threads, machine, versions FROM runs WHERE status = 'done' "
+    rows = db.execute("SELECT run_id, cell, replicas, slot, executor, threads, machine, versions FROM runs WHERE status = 'done' "
                       "AND kind IN ('original', 'retrained', 'unlearned') AND cell IS NOT NULL ORDER BY run_id").fetchall()
     random.Random(len(rows)).shuffle(rows)
     equal, different = 0, []
     lacking: dict[str, str] = {}  # dataset -> why it cannot be had
-    for run_id, content, replicas, slot, threads, machine, versions in rows:
+    for run_id, content, replicas, slot, executor, threads, machine, versions in rows:
         if equal + len(different) == cells:
             break
         cell = Cell.from_content(json.loads(content))
@@ -45,9 +45,9 @@ def verify(cells: int) -> dict[str, Any]:
             lacking[cell.data.dataset] = str(error)
             continue
         stored = dict(db.execute("SELECT name, value FROM metrics WHERE run_id = ?", [run_id]).fetchall())
-        again = _again(cell, known, replicas if cell.numeric.mode == "fast" else 1, slot if cell.numeric.mode == "fast" else 0, threads)
+        again = _again(cell, known, replicas if cell.numeric.mode == "fast" else 1, slot if cell.numeric.mode == "fast" else 0, executor, threads)
         off = {name: [value, again.get(name)] for name, value in stored.items()
-               if again.get(name) != value and (name in again or name not in CLOSENESS)}  # the retrained models may not be at hand
+               if again.get(name) != value and (name in again or not name.startswith(CLOSENESS))}  # the retrained models may not be at hand
         if not off:
             equal += 1
             continue
@@ -57,12 +57,13 @@ def verify(cells: int) -> dict[str, Any]:
     return {"checked": equal + len(different), "equal": equal, "different": different, "without_data": lacking}
 
 
-def _again(cell: Cell, known: home.Known, replicas: int, slot: int, threads: int) -> dict[str, float]:
+def _again(cell: Cell, known: home.Known, replicas: int, slot: int, executor: str, threads: int) -> dict[str, float]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
-            context = Context(Path(scratch), "verify", checkpoints=(home.CHECKPOINTS,), runs=known.home / "runs", references=known.references([cell]))
+            context = Context(Path(scratch), "verify", checkpoints=(home.CHECKPOINTS,), runs=known.home / "runs", references=known.references([cell]),
+                              executor=executor)
             made = compute([cell] * replicas, context)[slot]
     finally:
         torch.set_num_threads(before)
