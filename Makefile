@@ -16,12 +16,13 @@ else
 INSTALL := $(BIN)/python -m uv pip install --python $(BIN)/python --compile-bytecode -r requirements.txt
 endif
 
-.PHONY: help setup app test study bench lint types docs
+.PHONY: help setup app test test-ray study bench lint types docs
 
 help:
 	@echo "make setup   .venv with everything in requirements.txt (PYTHON=python3.12 to choose, TORCH=cpu for the small wheel)"
 	@echo "make app     the dashboard on http://localhost:$(PORT) (PORT=... to change)"
 	@echo "make test    the tests that need no GPU, network or Ray (ARGS=... goes to pytest)"
+	@echo "make test-ray  adds Ray to .venv and runs the tests on a Ray cluster of two nodes on this machine"
 	@echo "make study   recompute the embedded study and pack data/results.duckdb"
 	@echo "make bench   training and attack throughput beside plain loops, added to bench/RECORDS.md (ARGS=--quick to try)"
 	@echo "make lint    ruff and the import contracts"
@@ -48,6 +49,10 @@ app: $(STAMP)
 # one thread a process: several workers of several threads each slow one another tenfold
 test: $(STAMP)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile -m "$(TESTS)" $(ARGS)
+
+test-ray: $(STAMP)
+	$(BIN)/python -m uv pip install --python $(BIN)/python --quiet -r requirements-ray.txt
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -m ray $(ARGS)
 
 study: $(STAMP)
 	$(BIN)/python -m engine study run data/studies/embedded.yaml --fresh

@@ -80,8 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     study = commands.add_parser("study", help="run or plan a study file").add_subparsers(required=True, metavar="run|plan")
     run = add("run", _study_run, "compute what a study asks for and is not done yet", study)
     run.add_argument("file", type=Path)
-    run.add_argument("--executor", choices=["local"], default="local")
-    run.add_argument("--workers", type=int, help="processes (default: one a core)")
+    run.add_argument("--executor", choices=["local", "ray"], default="local", help="ray: models are computed on a Ray cluster (docs/cluster.md)")
+    run.add_argument("--address", help="of the Ray cluster (default: RAY_ADDRESS, else one is started on this machine)")
+    run.add_argument("--workers", type=int, help="processes (default: one a core; on Ray one a GPU, where the study asks for CUDA)")
+    run.add_argument("--resume", action="store_true", help="go on from what is recorded, which every run does anyway")
     run.add_argument("--exact", action="store_true", help="every model on the exact path")
     run.add_argument("--fresh", action="store_true", help="do not count the shipped results as done")
     plan = add("plan", _study_plan, "say what a study would compute", study)
@@ -344,11 +346,17 @@ def _job(asked: argparse.Namespace) -> tuple[Any, str]:
 def _study_run(asked: argparse.Namespace) -> tuple[Any, str]:
     from engine.jobs import driver, study
 
-    if asked.workers is not None and not 1 <= asked.workers <= 256:
-        raise BadInput(f"--workers: got {asked.workers}, must be int in [1, 256]")
+    most, faults = (256 if asked.executor == "local" else 65_536), []
+    if asked.workers is not None and not 1 <= asked.workers <= most:
+        faults.append(f"--workers: got {asked.workers}, must be int in [1, {most}]")
+    if asked.address and asked.executor != "ray":
+        faults.append(f"--address: got {asked.address!r} with --executor {asked.executor}; it is of a Ray cluster, so give --executor ray too")
+    if faults:
+        raise BadInput(*faults)
+    cluster = (asked.address or os.environ.get("RAY_ADDRESS") or "local") if asked.executor == "ray" else None
     documents, lines = [], []
     for checked in study.read(asked.file, exact=asked.exact):
-        counts = driver.Driver(checked, workers=asked.workers, fresh=asked.fresh).run()
+        counts = driver.Driver(checked, workers=asked.workers, fresh=asked.fresh, cluster=cluster).run()
         documents.append({"study": checked.name, "planned": counts.planned, "done": counts.done, "skipped": counts.skipped, "failed": counts.failed,
                           "failures": counts.failures})
         lines.append(f"{checked.name}: {counts.planned} planned, {counts.done} done, {counts.skipped} skipped, {counts.failed} failed")

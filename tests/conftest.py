@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
     missing = {"data": None if os.environ.get("LETHE_DATA") else "LETHE_DATA is not set: no real images here",
                "browser": None if browser else "no Chromium or Chrome on the PATH",
-               "gpu": None if torch.cuda.is_available() else "no CUDA device"}
+               "gpu": None if torch.cuda.is_available() else "no CUDA device",
+               "ray": None if find_spec("ray") else "Ray is not installed: make test-ray does it"}
     for item in items:
         for marker, reason in missing.items():
             if reason and item.get_closest_marker(marker):

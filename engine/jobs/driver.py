@@ -18,13 +18,15 @@ from engine.jobs.cells import Cell
 from engine.jobs.compute import Context, run_row
 from engine.jobs.executor import Local
 from engine.jobs.progress import Progress
+from engine.jobs.ray_executor import RayCluster
 from engine.jobs.study import Study
 from engine.jobs.timing import retrain_seconds, time_cell, timing_id
 from engine.search.protocol import Answer, Ask, Found
 from engine.store import ingest, records
 
 log = logging.getLogger(__name__)
-INGEST_EVERY_S = 20.0
+INGEST_EVERY_S, INGEST_PAUSE = 20.0, 10.0  # and no sooner than so many times as long as the last one took: that grows with what is there
+Executor = Local | RayCluster
 
 
 @dataclass
@@ -39,26 +41,26 @@ class Counts:
 
 
 class Driver:
-    """One study on one machine. workers: processes; the cores are shared out evenly among them."""
+    """One study, on this machine or on a cluster. workers: processes; the cores are shared out evenly among them.
 
-    def __init__(self, study: Study, *, workers: int | None = None, fresh: bool = False, quiet: bool = False) -> None:
-        cores = os.cpu_count() or 1
+    cluster: address of a Ray cluster that computes the models, or `local` to start one here; attacks and timings run on this machine all the same.
+    """
+
+    def __init__(self, study: Study, *, workers: int | None = None, fresh: bool = False, quiet: bool = False, cluster: str | None = None) -> None:
         self.study, self.quiet, self.counts = study, quiet, Counts()
-        self.workers = workers or cores
-        self.threads = max(1, cores // self.workers)
+        self.workers, self.cluster = workers, cluster
         self.known = home.Known.here(fresh=fresh)
         self.command = provenance.command_line()
         self.calibration = Calibration(self.known.home)
         self.timing_threads = self.calibration.threads(study.cell("seeds", "retrained", seed=0))
-        torch.set_num_threads(self.threads)
-        self._ingested = 0.0
+        self._ingested, self._ingest_s = 0.0, 0.0
         self._tuned: dict[str, str] = {}  # every run behind the searches, with its method
 
     def run(self) -> Counts:
-        """Everything that the study asks for. Raises: RunError when the disk is full or workers keep dying."""
+        """Everything that the study asks for. Raises: RunError when the disk is full, workers keep dying or the cluster is gone."""
         catalogue.publish(self.known.home)
-        executor = Local(self.known.home, self.workers, self.threads, self.study.name, self.command, (home.CHECKPOINTS,), self._ingest_now_and_then)
-        with executor:
+        with self._executor() as executor:
+            torch.set_num_threads(executor.threads)  # so that what is measured here holds for the workers
             chosen = self.search(executor)
             wanted = list(self.study.models(chosen))
             attacks = self._attacks(wanted)
@@ -72,9 +74,18 @@ class Driver:
         self._ingest()
         return self.counts
 
+    def _executor(self) -> Executor:
+        cores = os.cpu_count() or 1
+        here = cores if self.cluster or not self.workers else self.workers
+        threads = max(1, cores // here)
+        local = Local(self.known.home, here, threads, self.study.name, self.command, (home.CHECKPOINTS,), self._ingest_now_and_then)
+        if not self.cluster:
+            return local
+        return RayCluster(local, self.cluster, self.study.cell("seeds", "retrained", seed=0).numeric.device, self.workers)
+
     # ---- phases
 
-    def search(self, executor: Local) -> dict[str, dict[str, Any]]:
+    def search(self, executor: Executor) -> dict[str, dict[str, Any]]:
         """Each method's settings: what its search chose, or what the study sets. Raises: RunError when all candidates of a method fail.
 
         The searches of all methods go on in step, so that what they ask for shares stacks and processes.
@@ -123,20 +134,20 @@ class Driver:
         self.counts.done += 1
         return best
 
-    def _models(self, executor: Local, seeds: list[Cell], u_lira: list[Cell], skipped: int) -> None:
+    def _models(self, executor: Executor, seeds: list[Cell], u_lira: list[Cell], skipped: int) -> None:
         self.counts.planned += skipped
         self.counts.skipped += skipped
         self._run_cells(executor, "seeds", seeds)
         self._run_cells(executor, "U-LiRA models", u_lira, need_scores=True)
 
-    def _run_cells(self, executor: Local, phase: str, cells: Sequence[Cell], need_scores: bool = False) -> None:
+    def _run_cells(self, executor: Executor, phase: str, cells: Sequence[Cell], need_scores: bool = False) -> None:
         """Retrained, then originals, then unlearned; each in stacks of its shape."""
         asked = {c.run_id for c in cells}
         todo = home.pending(cells, self.known, need_scores)
         self.counts.planned += len(asked)
         self.counts.skipped += len(asked - {c.run_id for c in todo})
         for stage in plan.stages(todo):
-            tasks = plan.tasks(stage, self.calibration.replicas, self.workers)
+            tasks = plan.tasks(stage, self.calibration.strategy, executor.workers)
             if tasks:
                 name = f"{phase}, {stage[0].kind}"
                 executor.run(tasks, self.known.references(stage), Progress(name, sum(t.work for t in tasks), "images", quiet=self.quiet))
@@ -155,7 +166,7 @@ class Driver:
                 by_method.setdefault(cell.key, []).append(cell)
         return [asked for cells in by_method.values() for asked in attack.requests(cells, by_method, self.study.name, self.command)]
 
-    def _attack(self, executor: Local, attacks: Sequence[dict[str, Any]]) -> None:
+    def _attack(self, executor: Executor, attacks: Sequence[dict[str, Any]]) -> None:
         todo = [a for a in attacks if not self.known.finished(a["run_id"])]
         self.counts.planned += len(attacks)
         self.counts.skipped += len(attacks) - len(todo)
@@ -215,13 +226,15 @@ class Driver:
                       "cell": json.dumps(content, sort_keys=True), "status": "done", "started": provenance.now()}
 
     def _ingest_now_and_then(self) -> None:
-        if time.monotonic() - self._ingested > INGEST_EVERY_S:
+        if time.monotonic() - self._ingested > max(INGEST_EVERY_S, INGEST_PAUSE * self._ingest_s):
             self._ingest()
 
     def _ingest(self) -> None:
+        started = time.monotonic()
         for path, reason in ingest.ingest(self.known.home).refused:
             log.warning("not taken into the results: %s: %s", path, reason)
         self._ingested = time.monotonic()
+        self._ingest_s = self._ingested - started
 
 
 def planned(study: Study, *, fresh: bool = False) -> dict[str, Any]:

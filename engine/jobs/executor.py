@@ -65,9 +65,7 @@ class Local:
 
     def run(self, tasks: Sequence[Task], references: dict[str, dict[str, float]], progress: Progress) -> None:
         """Run cells; every task ends as records, of success or of failure. Raises: RunError when the disk is full."""
-        bodies = [(t.name, t.work, {"what": "cells", "name": t.name, "cells": [c.content for c in t.cells], "references": _needed(t, references)})
-                  for t in tasks]
-        self._run(bodies, progress)
+        self._run([(t.name, t.work, body(t, references)) for t in tasks], progress)
 
     def run_attacks(self, attacks: Sequence[dict[str, Any]], progress: Progress) -> None:
         """Run attacks over scores that are on disk."""
@@ -129,6 +127,8 @@ class Local:
                 stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
 
 
-def _needed(task: Task, references: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+def body(task: Task, references: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """A task as plain values, with the metrics of the retrained models that its cells are compared with."""
     wanted = {c.retrained.run_id for c in task.cells if c.kind != "retrained" and c.data.protocol == "seeds"}
-    return {run_id: references[run_id] for run_id in wanted if run_id in references}
+    return {"what": "cells", "name": task.name, "cells": [c.content for c in task.cells], "executor": task.executor,
+            "references": {run_id: references[run_id] for run_id in wanted if run_id in references}}

@@ -1,4 +1,4 @@
-"""One slot of the local executor: a long-lived process that takes tasks from a folder and leaves records.
+"""How a task is computed, and one slot of the local executor: a long-lived process that takes tasks from a folder and leaves records.
 
     python -m engine.jobs.worker SPOOL SLOT      (started by `engine.jobs.executor`)
 
@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ def main(spool: Path, slot: int) -> None:
         if claimed is None:
             time.sleep(POLL_S)
             continue
+        task = json.loads(claimed.read_text(encoding="utf-8"))
         try:
-            run_task(json.loads(claimed.read_text(encoding="utf-8")), spool, slot)
+            run_task(task, partial(_tell, spool, slot, task["name"]))
         except RunError as error:
             if not isinstance(error.__cause__, OSError):
                 raise
@@ -60,8 +62,11 @@ def claim(spool: Path, slot: int) -> Path | None:
     return None
 
 
-def run_task(task: dict[str, Any], spool: Path, slot: int) -> None:
-    """Compute a task. A stack that fails is run again cell by cell, so that one bad cell takes no neighbour with it."""
+def run_task(task: dict[str, Any], heard: compute.Heard | None = None) -> None:
+    """Compute a task. A stack that fails is run again cell by cell, so that one bad cell takes no neighbour with it.
+
+    Raises: RunError, its cause an OSError, when the disk is full.
+    """
     if task["what"] == "attack":
         try:
             attack.run(task["attack"], Path(task["home"]))
@@ -72,14 +77,8 @@ def run_task(task: dict[str, Any], spool: Path, slot: int) -> None:
             attack.record_failure(task["attack"], Path(task["home"]), str(error))
         return
     cells = [Cell.from_content(c) for c in task["cells"]]
-    epochs_done = 0
-
-    def heard(epoch: int, means: dict[str, torch.Tensor]) -> None:
-        nonlocal epochs_done
-        epochs_done = epoch + 1
-        _tell(spool, slot, {"task": task["name"], "epochs": epochs_done})
-
-    context = compute.Context(Path(task["home"]), task["study"], task["command"], tuple(Path(p) for p in task["checkpoints"]), task["references"], heard)
+    context = compute.Context(Path(task["home"]), task["study"], task["command"], tuple(Path(p) for p in task["checkpoints"]), task["references"], heard,
+                              executor=task["executor"])
     try:
         compute.compute(cells, context)
     except Exception as error:  # the boundary of a job: whatever went wrong becomes a row with its reason
@@ -90,7 +89,7 @@ def run_task(task: dict[str, Any], spool: Path, slot: int) -> None:
             record_failure(cells, context, error)
         else:
             for cell in cells:
-                run_task(task | {"cells": [cell.content], "name": cell.run_id}, spool, slot)
+                run_task(task | {"cells": [cell.content], "name": cell.run_id}, heard)
 
 
 def record_failure(cells: Sequence[Cell], context: compute.Context, error: BaseException | str) -> None:
@@ -102,12 +101,12 @@ def record_failure(cells: Sequence[Cell], context: compute.Context, error: BaseE
         records.write(context.home, records.Record(name, {"runs": [row]}))
 
 
-def _tell(spool: Path, slot: int, what: dict[str, Any]) -> None:
+def _tell(spool: Path, slot: int, task: str, epoch: int, means: dict[str, torch.Tensor]) -> None:
     """Progress of this slot, for the supervisor to draw. Ends the process where the spool is gone: nobody waits for it any more."""
     path = spool / f"progress-{slot}.json"
     scratch = path.with_suffix(".tmp")
     try:
-        scratch.write_text(json.dumps(what), encoding="utf-8")
+        scratch.write_text(json.dumps({"task": task, "epochs": epoch + 1}), encoding="utf-8")
         scratch.replace(path)
     except FileNotFoundError:
         sys.exit("the spool is gone")
