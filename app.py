@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from engine.store import queries
-from pages.ui import charts, export, filters, findings, formats, nav, page, store
+from pages.ui import charts, export, filters, findings, formats, nav, page, store, trust
 from pages.ui.formats import Rows
 from pages.ui.theme import Style, look
 
@@ -19,7 +19,8 @@ def body(view: page.View) -> None:
     if choice.study is None:
         return page.nothing_here(view, choice)
     rows = choice.of(store.rows(queries.results, study=choice.study))
-    page.lead(view.screen.question, findings.overview(rows, view.looks))
+    believed = trust.of(choice.study)
+    page.lead(view.screen.question, findings.overview(rows, view.looks) + believed.caveat())
     st.caption(f"{view.named(choice.dataset, choice.model)}. Each method had to make a trained classifier forget some of its training examples. "
                "The ideal is retraining without them (the line in each figure), which takes long. Then an attacker tries to tell what was forgotten.")
     page.notices(view, choice.study)
@@ -27,20 +28,21 @@ def body(view: page.View) -> None:
         with column:
             st.subheader(goal, anchor=False)
             with st.container(key=f"say-{goal.lower()}"):
-                st.markdown(say(rows, view.looks))
+                st.markdown(believed.told(say(rows, view.looks), metric))
             if charts.points(rows, view.looks, metric, metric):
-                spec = charts.ranking(rows, view.looks, view.style, metric, beside=beside)
+                spec = charts.ranking(rows, believed.looks(view.looks, rows, view.style, metric), view.style, metric, beside=beside)
                 page.chart(spec, view.style, described(rows, view, goal, metric))
             else:
                 st.info("Nothing measured yet.", icon=":material/hourglass_empty:")
     page.legend(page.families(view, rows), "Filled: mean with its 95 % interval. Hollow, under Privacy: the cheap population attack on the same "
                 "methods. Shaded: the interval of retrained models themselves. Each list is in its own order, best on top.")
-    _ways_on(view, rows, choice)
+    _ways_on(view, rows, believed, choice)
     reading, health = st.columns(2, gap="medium")
     with reading:
         _how_to_read()
     with health:
-        _calibration(choice.study)
+        st.subheader("Can the attack be believed?", anchor=False)
+        trust.health(believed)
     _other_studies(view, choice)
     page.footer(view, choice.study)
 
@@ -51,16 +53,16 @@ def described(rows: Rows, view: page.View, goal: str, metric: str) -> str:
     return f"{goal}: {formats.METRICS[metric].axis}. " + "; ".join(told)
 
 
-def _ways_on(view: page.View, rows: Rows, choice: filters.Choice) -> None:
+def _ways_on(view: page.View, rows: Rows, believed: trust.Trust, choice: filters.Choice) -> None:
     """Where to go from here, and the figure as a file."""
     there = [goal for goal in GOALS if charts.points(rows, view.looks, goal[1], goal[1])]
 
     def build(style: Style, width: float, below: bool) -> charts.Spec:
-        return charts.beside([charts.ranking(rows, view.looks, style, metric, beside=beside, width=round(width), heading=goal)
-                              for goal, metric, beside, _ in there], below=below)
+        return charts.beside([charts.ranking(rows, believed.looks(view.looks, rows, style, metric), style, metric, beside=beside, width=round(width),
+                                             heading=goal) for goal, metric, beside, _ in there], below=below)
 
     with st.container(horizontal=True, vertical_alignment="center"):
-        for name, label in (("compare", "**Compare the trade-offs**"), ("lab", "**Run one yourself**")):
+        for name, label in (("compare", "**Compare the trade-offs**"), ("privacy", "**See who is exposed**"), ("lab", "**Run one yourself**")):
             st.page_link(nav.screen(name).script, label=label, icon=nav.screen(name).icon, query_params=filters.link())
         st.space("stretch")
         if there:
@@ -79,19 +81,6 @@ def _how_to_read() -> None:
 - Where intervals overlap, the page says *too close to tell*, and so should you.""")
 
 
-def _calibration(study: str) -> None:
-    """Whether the attack can be believed: its three checks."""
-    st.subheader("Can the attack be believed?", anchor=False)
-    checks = store.rows(queries.calibration, study=study)
-    if not checks:
-        st.markdown("It was not calibrated in this study: read the privacy numbers as a lower bound on what leaks.")
-    icons = {"passed": ":green[:material/check_circle:]", "failed": ":orange[:material/cancel:]"}
-    for check in checks:
-        icon, name = icons.get(check["outcome"], ":gray[:material/help:]"), page.CHECKS.get(check["name"], check["name"])
-        value = formats.with_interval(check["value"], check["lo"], check["hi"], "rate")
-        st.markdown(f"{icon} **{formats.sentence(check['outcome'])}**: {name}.  \n:gray[Measured {value}; {check['bound']}.]")
-
-
 def _other_studies(view: page.View, choice: filters.Choice) -> None:
     """One line for every other study: its own answer, and a way there."""
     newest = {row["name"]: row for row in reversed(view.studies) if row["dataset"] and row["done"]}  # of a study that was changed
@@ -102,7 +91,7 @@ def _other_studies(view: page.View, choice: filters.Choice) -> None:
     for row in others[:_ELSEWHERE]:
         with st.container(border=True):
             st.markdown(f"**{row['title']}** · {formats.counted(row['done'], 'run')}, {formats.ago(row['newest'])}  \n"
-                        + findings.overview(store.rows(queries.results, study=row["study"]), view.looks))
+                        + findings.overview(store.rows(queries.results, study=row["study"]), view.looks) + trust.of(row["study"]).caveat())
             st.page_link("app.py", label="Show it here", icon=":material/arrow_forward:",
                          query_params={"dataset": row["dataset"], "model": row["model"], "study": row["study"]})
     if len(others) > _ELSEWHERE:

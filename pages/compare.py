@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from engine.store import queries
-from pages.ui import charts, export, filters, findings, formats, nav, page, setting, store, table
+from pages.ui import charts, export, filters, findings, formats, nav, page, setting, store, table, trust
 from pages.ui.formats import Row, Rows
 from pages.ui.theme import Style, look
 
@@ -27,11 +27,12 @@ def body(view: page.View) -> None:
     keys = [f"{row['method']}/{row['variant']}" for row in rows]
     picked = st.query_params.get("pick")
     picked = picked if picked in keys else None
-    page.lead(view.screen.question, findings.compare(rows, view.looks))
+    believed = trust.of(choice.study)
+    page.lead(view.screen.question, findings.compare(rows, view.looks) + believed.caveat())
     page.notices(view, choice.study)
-    _panels(view, rows, picked)
-    _actions(view, rows, choice)
-    _table(view, rows, keys, picked)
+    _panels(view, rows, believed, picked)
+    _actions(view, rows, believed, choice)
+    _table(view, rows, keys, believed, picked)
     if picked:
         _behind(view, rows[keys.index(picked)], choice.study)
     else:
@@ -39,7 +40,7 @@ def body(view: page.View) -> None:
     page.footer(view, choice.study)
 
 
-def _panels(view: page.View, rows: Rows, picked: str | None) -> None:
+def _panels(view: page.View, rows: Rows, believed: trust.Trust, picked: str | None) -> None:
     """Two linked panels over the same accuracy axis; a click on a point picks the method in both and in the table."""
     rise = _rise(rows)
     for (metric, heading, best, missing), column in zip(PANELS, st.columns(2, gap="medium"), strict=True):
@@ -51,7 +52,8 @@ def _panels(view: page.View, rows: Rows, picked: str | None) -> None:
                 continue
             st.caption(best)
             key = f"panel-{metric}-{st.session_state.get(_ROUND, 0)}"
-            page.chart(charts.tradeoff(rows, view.looks, view.style, x=metric, picked=picked, y_span=rise), view.style,
+            known = believed.looks(view.looks, rows, view.style, metric)
+            page.chart(charts.tradeoff(rows, known, view.style, x=metric, picked=picked, y_span=rise), view.style,
                        f"{heading}. " + " | ".join(point["about"] for point in shown), key=key, on_select=lambda key=key: _pick_point(key),
                        selection_mode=[charts.PICK])
     if len(rows) > charts.MANY:
@@ -63,7 +65,7 @@ def _rise(rows: Rows) -> charts.Span:
     return charts.reach_of([row for row in rows if any(not pd.isna(row[metric]) for metric, *_ in PANELS)], ["test_retention"])
 
 
-def _actions(view: page.View, rows: Rows, choice: filters.Choice) -> None:
+def _actions(view: page.View, rows: Rows, believed: trust.Trust, choice: filters.Choice) -> None:
     """What the marks mean, and figure and table as files."""
     page.legend(page.families(view, rows), "Lines: retraining, shaded with its own interval. Whiskers: 95 % intervals, of seeds for accuracy, "
                 "of splits for U-LiRA; the range of repeats for speed.")
@@ -72,7 +74,8 @@ def _actions(view: page.View, rows: Rows, choice: filters.Choice) -> None:
 
     def build(style: Style, width: float, below: bool) -> charts.Spec:
         size = (round(width), round(0.9 * width))
-        return charts.beside([charts.tradeoff(rows, view.looks, style, x=metric, size=size, y_span=rise) for metric in drawable], below=below)
+        return charts.beside([charts.tradeoff(rows, believed.looks(view.looks, rows, style, metric), style, x=metric, size=size, y_span=rise)
+                              for metric in drawable], below=below)
 
     name = f"lethe-compare-{choice.dataset}-{choice.model}"
     with st.container(horizontal=True):
@@ -81,14 +84,16 @@ def _actions(view: page.View, rows: Rows, choice: filters.Choice) -> None:
         export.table(name, pd.DataFrame(rows), table.texts(rows, view.looks))
 
 
-def _table(view: page.View, rows: Rows, keys: list[str], picked: str | None) -> None:
+def _table(view: page.View, rows: Rows, keys: list[str], believed: trust.Trust, picked: str | None) -> None:
     key = f"table-{st.session_state.get(_ROUND, 0)}"
-    st.dataframe(table.styled(rows, view.looks), hide_index=True, column_config=table.configured(), key=key, placeholder=formats.MISSING,
+    doubts = {(row["method"], row["variant"]): doubt for row in rows if not pd.isna(row["balanced_accuracy"]) and (doubt := believed.doubt(row))}
+    st.dataframe(table.styled(rows, view.looks, doubts), hide_index=True, column_config=table.configured(), key=key, placeholder=formats.MISSING,
                  on_select=lambda: _pick_row(key, keys), selection_mode="single-row", height="content",
                  selection_default={"selection": {"rows": [keys.index(picked)]}} if picked else None,
                  alt="Every method with its privacy, accuracy and speed; the figures above show three of these columns")
     st.caption("Bold: best, or too close to the best to tell. **Population MIA** is the cheap attack that papers report most; where it stays near ½ "
-               "and U-LiRA does not, it flatters the method.")
+               "and U-LiRA does not, it flatters the method."
+               + "".join(f" **Grey: not settled**, {reason}." for reason in dict.fromkeys(doubts.values())))
 
 
 def _behind(view: page.View, row: Row, study: str) -> None:
@@ -104,6 +109,8 @@ def _behind(view: page.View, row: Row, study: str) -> None:
             lab.page_link(screen.script, label="Run it in the Lab", icon=screen.icon, query_params={**filters.link(), "method": method})
         close.button("Close", on_click=_pick, args=(None,), key="behind-close", type="tertiary", icon=":material/close:")
         st.markdown(_about(view, row, study))
+        if not pd.isna(row["balanced_accuracy"]) and (doubt := trust.of(study).doubt(row)):
+            st.markdown(f":gray[U-LiRA's numbers here are not settled: {doubt}.]")
         if runs:
             _seeds(runs, name)
         else:
@@ -150,9 +157,8 @@ def _about(view: page.View, row: Row, study: str) -> str:
     if not pd.isna(row["live_share"]):
         lines.append(f"Of the weights that it selects, {formats.number(row['live_share'], 'share')} can influence an output at this image size.")
     if not pd.isna(row["balanced_accuracy"]):
-        shift = row["shift"]
-        way = ("" if pd.isna(shift) or abs(shift) < 0.1 else " Forgotten examples score *lower* than never-seen ones: it forgets too much." if shift < 0
-               else " Forgotten examples still score *higher* than never-seen ones.")
+        way = findings.direction(row["shift"])
+        way = f" Forgotten examples {way}." if way else ""
         lines.append(f"U-LiRA {charts.told(row, 'balanced_accuracy')}, AUC {charts.told(row, 'auc')}, from "
                      f"{formats.counted(row['n_models'], 'model')} on {formats.counted(row['n_splits'], 'split')}.{way}")
     return "  \n".join(lines)

@@ -9,7 +9,7 @@ import streamlit as st
 from engine.errors import BadInput
 from engine.store import queries, standings
 from engine.store.standings import Cell, Comparison, Key, Overall, Table
-from pages.ui import charts, export, filters, findings, formats, page, store, table
+from pages.ui import charts, export, filters, findings, formats, page, store, table, trust
 from pages.ui.theme import Style, look
 
 _WEIGHT, _HEAVIEST = 1, 5
@@ -27,7 +27,8 @@ def body(view: page.View) -> None:
     here = next((cell for cell in fitting if cell.study == choice.study), fitting[0] if fitting else None)
     if here is None:
         return page.nothing_here(view, choice)
-    page.lead(view.screen.question, findings.leaderboard(cells, rows, view.looks))
+    doubts = {cell.study: doubt for cell in cells if (believed := trust.of(cell.study)).attacked and (doubt := believed.doubt())}
+    page.lead(view.screen.question, findings.leaderboard(cells, rows, view.looks, doubts))
     _scope(view, cells, choice)
     page.notices(view, here.study)
     shown = [row for row in rows if not choice.methods or row.method in choice.methods]
@@ -35,7 +36,7 @@ def body(view: page.View) -> None:
         st.info("None of the chosen methods is finished. Choose others on the left.", icon=":material/hourglass_empty:")
         return page.footer(view, here.study)
     _across(view, cells, shown)
-    _overall(view, cells, shown)
+    _overall(view, cells, shown, doubts)
     _differences(view, compared)
     _cell(view, here, {row.key for row in shown})
     page.footer(view, here.study)
@@ -66,8 +67,8 @@ def _scope(view: page.View, cells: Sequence[Cell], choice: filters.Choice) -> No
                f"{variants}{hidden}  \nIntervals and tests cover **{formats.listed(sorted({cell.varies for cell in cells}))}**.")
 
 
-def _overall(view: page.View, cells: Sequence[Cell], rows: Sequence[Overall]) -> None:
-    """Ranks by goal and the score that the visitor's weights give."""
+def _overall(view: page.View, cells: Sequence[Cell], rows: Sequence[Overall], doubts: Mapping[str, str]) -> None:
+    """Ranks by goal and the score that the visitor's weights give. doubts: study -> why its attack is in doubt."""
     st.subheader("Overall, by your weights", anchor=False)
     weights: dict[str, float] = {}
     for goal, column in zip(standings.GOALS, st.columns(3, gap="medium"), strict=True):
@@ -81,7 +82,9 @@ def _overall(view: page.View, cells: Sequence[Cell], rows: Sequence[Overall]) ->
         st.info("Give a goal that was measured a weight above 0.", icon=":material/balance:")
         scored = [(row, float("nan")) for row in rows]
     shown = table.overall(scored, view.looks)
-    st.dataframe(shown, hide_index=True, column_config=table.overall_configured(), height="content", placeholder=formats.MISSING, key="overall",
+    doubted = [cell for cell in cells if cell.study in doubts and _judged_by(cells, cell, "privacy") == "balanced_accuracy"]
+    st.dataframe(table.overall_styled(shown) if doubted else shown, hide_index=True, column_config=table.overall_configured(), height="content",
+                 placeholder=formats.MISSING, key="overall",
                  alt="Every method with its overall score, its average rank in each goal, and in how many cells it is within retraining noise")
     with st.container(horizontal=True):
         export.table("lethe-leaderboard", _full(scored), table.overall_texts(shown))
@@ -90,6 +93,7 @@ def _overall(view: page.View, cells: Sequence[Cell], rows: Sequence[Overall]) ->
     st.caption("**Score**: the mean of the three ranks, weighted as above; 1 is best. This score is ours, no paper's. Ranks are averaged over "
                f"cells ({goals}); methods that cannot be told apart in a cell share a rank there. "
                + (f"Not in every cell, hence without ranks: {_titles(view, lacking)}. " if lacking else "")
+               + "".join(f"**Grey: not settled**, in {_named(view, cell).replace(' · ', ', ')} {doubts[cell.study]}. " for cell in doubted)
                + "**Consistently good**: within retraining noise in both metrics in at least 80 % of its cells, and faster than retraining in all.")
 
 
@@ -223,10 +227,13 @@ def _full(scored: Sequence[tuple[Overall, float]]) -> pd.DataFrame:
     return pd.DataFrame([flat(row, score) for row, score in scored])
 
 
+def _judged_by(cells: Sequence[Cell], cell: Cell, goal: str) -> str | None:
+    return standings.goal_metric(cell, goal, standings.common(cells))
+
+
 def _measured(cells: Sequence[Cell], goal: str) -> str:
     """By which metric a goal is judged, and in how many cells where that differs."""
-    keys = standings.common(cells)
-    found = [standings.goal_metric(cell, goal, keys) for cell in cells]
+    found = [_judged_by(cells, cell, goal) for cell in cells]
     kinds = [metric for metric in standings.GOALS[goal] if metric in found]
     if not kinds:
         return f"{_WORDS[standings.GOALS[goal][0]]}, not measured yet"

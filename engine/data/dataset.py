@@ -79,8 +79,9 @@ def from_torchvision(kind: str, folder: str, **options: Any) -> tuple[Any, Any]:
     root, make = data_root(), getattr(datasets, kind)
     try:
         return make(root, train=True, download=False, **options), make(root, train=False, download=False, **options)
-    except _UNREADABLE:
-        pass  # not there or damaged: what has checksums a download also repairs
+    except _UNREADABLE:  # not there or damaged: what has checksums a download also repairs
+        if os.environ.get("LETHE_OFFLINE"):
+            raise DataError(f"{kind} is not in {root} (or damaged); LETHE_DATA names the folder that holds it") from None
     try:
         root.mkdir(parents=True, exist_ok=True)
         return make(root, train=True, download=True, **options), make(root, train=False, download=True, **options)

@@ -19,18 +19,38 @@ from engine.metrics.intervals import interval
 SEED_METRICS = ("retain_accuracy", "forget_accuracy", "val_accuracy", "test_accuracy",
                 "retain_retention", "forget_retention", "val_retention", "test_retention",
                 "retention_deviation", "mia_val", "mia_test", "indiscernibility", "image_passes", "live_share",
-                "population/all/logistic/auc", "population/surer",
-                "js_forget", "js_test", "activation_distance_forget", "agreement_forget", "agreement_test", "zrf", "relative_weight_distance")
+                "population/all/logistic/auc", "population/all/boosting/auc", "population/surer", "population_val/all/logistic/auc",
+                "population_val/all/boosting/auc", "population_val/surer",
+                "js_forget", "js_test", "activation_distance_forget", "agreement_forget", "agreement_test", "zrf", "weight_distance",
+                "relative_weight_distance", "cka_block1", "cka_block2", "cka_block3", "cka_block4", "cka_logits", "relearn_epochs", "relearn_reached")
 TIME_METRICS = ("unlearn_s", "retrain_s", "rte")
 ATTACK_METRICS = ("balanced_accuracy", "auc", "tpr_at_fpr_0.1", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001",
                   "shift", "n_models", "n_splits", "n_examples")
 METRICS = (*SEED_METRICS, *TIME_METRICS, *ATTACK_METRICS)
 REFERENCES = ("retrained", "original")
+# how metrics say that a model is like the retrained one: at 0, at 1, or at that one's own value
+_APART = ["js_forget", "js_test", "activation_distance_forget", "weight_distance", "relative_weight_distance"]
+_ALIKE = ["agreement_forget", "agreement_test", "cka_block1", "cka_block2", "cka_block3", "cka_block4", "cka_logits"]
+_AS_RETRAINED = ["retain_accuracy", "forget_accuracy", "val_accuracy", "test_accuracy", "zrf", "relearn_epochs"]
+BINS = 40  # of `spread`, over balanced accuracies from 0 to 1
+CURVE_POINTS = 100  # of `curves`, about
 FORGET_SHARE = 0.1  # of cells that do not name one: see engine.data.splits, which needs more than pages may load
 
 _MEMBERS = """
 members_once AS (SELECT DISTINCT member, role, method FROM members WHERE run_id = $study),
 mine AS (SELECT m.role, r.* FROM members_once m JOIN runs r ON r.run_id = m.member WHERE r.status = 'done')
+"""
+# what is known of a retrained model only once there is an original lies in the original's record, as retrained/<name>
+_MEASURED = _MEMBERS + """,
+measured AS (
+    SELECT run_id, name, value FROM metrics WHERE NOT starts_with(name, 'retrained/')
+    UNION ALL
+    SELECT r.run_id, substr(name, 11), value FROM mine o JOIN metrics USING (run_id)
+    JOIN mine r ON r.kind = 'retrained' AND r.role = 'seeds' AND r.seed = o.seed AND r.split IS NOT DISTINCT FROM o.split
+    WHERE o.kind = 'original' AND o.role = 'seeds' AND starts_with(name, 'retrained/'))
+"""
+_ATTACKS = _MEMBERS + """,
+attacks AS (FROM mine WHERE kind = 'attack' QUALIFY row_number() OVER (PARTITION BY method, variant, attack ORDER BY started DESC, run_id) = 1)
 """
 
 
@@ -69,11 +89,11 @@ def results(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
     and range of the repeats for TIME_METRICS, estimate and 95 % bootstrap interval over splits for ATTACK_METRICS (U-LiRA).
     """
     rows = _ask(db, f"""
-        WITH {_MEMBERS},
+        WITH {_MEASURED},
         per_seed AS (
             SELECT method, variant, name, avg(value) AS value, stddev_samp(value) AS deviation, count(*) AS n,
                    NULL::DOUBLE AS lo, NULL::DOUBLE AS hi
-            FROM mine JOIN metrics USING (run_id)
+            FROM mine JOIN measured USING (run_id)
             WHERE role = 'seeds' AND kind IN ('original', 'retrained', 'unlearned') AND isfinite(value) GROUP BY ALL),
         single AS (
             SELECT method, variant, name, value, NULL::DOUBLE AS deviation, 1 AS n, lo, hi
@@ -99,10 +119,10 @@ def seed_runs(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
     | commit | clean bool | command | params JSON
     """
     rows = _ask(db, f"""
-        WITH {_MEMBERS}
+        WITH {_MEASURED}
         SELECT dataset, model, method, variant, seed, split, forget, run_id, kind, name, value, started, amortised_s, mode, executor, replicas,
                precision, device, threads, machine, "commit", clean, command, params
-        FROM mine LEFT JOIN metrics USING (run_id)
+        FROM mine LEFT JOIN measured USING (run_id)
         WHERE role = 'seeds' AND kind IN ('original', 'retrained', 'unlearned')
         ORDER BY method, variant, seed""", {"study": study})
     keys = [c for c in rows.columns if c not in ("name", "value")]
@@ -160,6 +180,80 @@ def calibration(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
         FROM calibration c JOIN mine ON mine.run_id = c.run_id ORDER BY c.name""", {"study": study})
 
 
+def attacks(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
+    """Everything that the newest run of each attack found on each method's models: one row a number.
+
+    method str | variant str | attack str | name str, None in the only row of an attack without numbers | value | lo | hi, 95 % interval
+    | error str, why it has none | run_id str
+    """
+    return _ask(db, f"""
+        WITH {_ATTACKS}
+        SELECT method, variant, attack, m.name, m.value, m.lo, m.hi, error, attacks.run_id FROM attacks LEFT JOIN metrics m USING (run_id)
+        ORDER BY method, variant, attack, m.name""", {"study": study})
+
+
+def curves(db: DuckDBPyConnection, *, study: str, attack: str) -> pd.DataFrame:
+    """ROC curves of an attack, thinned to about CURVE_POINTS a method; nothing below the smallest rate that the models can support.
+
+    method str | variant str | fpr float | tpr float, larger = more leaked | smallest_fpr float | run_id str
+    """
+    return _ask(db, f"""
+        WITH {_ATTACKS}, points AS (
+            SELECT a.method, a.variant, r.fpr, r.tpr, coalesce(s.value, min(r.fpr) OVER whole) AS smallest_fpr, a.run_id,
+                   row_number() OVER (whole ORDER BY r.fpr) - 1 AS place, count(*) OVER whole AS n
+            FROM attacks a JOIN roc r USING (run_id) LEFT JOIN metrics s ON s.run_id = a.run_id AND s.name = 'smallest_fpr'
+            WHERE a.attack = $attack WINDOW whole AS (PARTITION BY a.run_id))
+        SELECT method, variant, fpr, tpr, smallest_fpr, run_id FROM points
+        WHERE fpr >= smallest_fpr AND (place % greatest(n // $most, 1) = 0 OR place = n - 1)
+        ORDER BY method, variant, fpr""", {"study": study, "attack": attack, "most": CURVE_POINTS})
+
+
+def spread(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
+    """How U-LiRA's balanced accuracy is spread over examples: one row a method and bin that has any.
+
+    method str | variant str | bin int, from 0 to BINS - 1, each 1 / BINS wide | examples int
+    """
+    return _ask(db, f"""
+        WITH {_ATTACKS}
+        SELECT method, variant, least(CAST(floor(e.balanced_accuracy * $bins) AS BIGINT), $bins - 1) AS bin, count(*) AS examples
+        FROM attacks JOIN examples e USING (run_id) WHERE attack = 'u_lira' AND e.balanced_accuracy IS NOT NULL
+        GROUP BY ALL ORDER BY ALL""", {"study": study, "bins": BINS})
+
+
+def exposed(db: DuckDBPyConnection, *, study: str, method: str, variant: str) -> pd.DataFrame:
+    """The most exposed examples of a method: chosen on one half of the splits, in the order of that half, reported on the other.
+
+    example int | label int | halves int, 1 or 2, that chose it | chosen float, balanced accuracy where it was chosen, where noise alone
+    looks exposed | reported float, on the other half; both are means where both halves chose it | all_splits, retrained float, U-LiRA's of this method's
+    and of retrained models over all splits | mu_forgotten, sigma_forgotten, mu_never, sigma_never, nats | n_forgotten, n_never int
+    | the last six again as retrained_<name>
+    """
+    worlds = ("mu_forgotten", "sigma_forgotten", "mu_never", "sigma_never", "n_forgotten", "n_never")
+    return _ask(db, f"""
+        WITH {_ATTACKS},
+        listed AS (
+            SELECT example, any_value(label) AS label, count(*) AS halves, avg(chosen) AS chosen, avg(balanced_accuracy) AS reported
+            FROM examples JOIN attacks USING (run_id)
+            WHERE attack = 'exposure' AND method = $method AND variant = $variant AND half IS NOT NULL GROUP BY example),
+        scored AS (SELECT e.*, method, variant FROM examples e JOIN attacks USING (run_id) WHERE attack = 'u_lira')
+        SELECT l.*, mine.balanced_accuracy AS all_splits, r.balanced_accuracy AS retrained,
+               {", ".join(f"mine.{name}" for name in worlds)}, {", ".join(f"r.{name} AS retrained_{name}" for name in worlds)}
+        FROM listed l LEFT JOIN scored mine ON mine.example = l.example AND mine.method = $method AND mine.variant = $variant
+        LEFT JOIN scored r ON r.example = l.example AND r.method = 'retrained'
+        ORDER BY chosen DESC, halves DESC, l.example""", {"study": study, "method": method, "variant": variant})
+
+
+def listed(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
+    """Every example that is among the most exposed of any method.
+
+    example int, each once
+    """
+    return _ask(db, f"""
+        WITH {_ATTACKS}
+        SELECT DISTINCT example FROM examples JOIN attacks USING (run_id) WHERE attack = 'exposure' AND half IS NOT NULL ORDER BY example""",
+                {"study": study})
+
+
 def failures(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
     """Cells of a study that ended in a failure and have no result yet: one row a cell, its last attempt.
 
@@ -206,6 +300,16 @@ def method_versions(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
     return rows[["method", "variant"]].assign(version=pd.to_numeric(pd.Series(versions, index=rows.index, dtype=object)))
 
 
+def splits(db: DuckDBPyConnection) -> pd.DataFrame:
+    """On how many splits the seeds of each study are: more than one where splits vary with the seed.
+
+    study str | splits int, of retrained models that are done
+    """
+    return _ask(db, """
+        SELECT m.run_id AS study, count(DISTINCT r.split) AS splits FROM members m JOIN runs r ON r.run_id = m.member
+        WHERE m.role = 'seeds' AND r.kind = 'retrained' AND r.status = 'done' GROUP BY m.run_id ORDER BY m.run_id""", {})
+
+
 def catalogue(shipped: Path, home: Path) -> dict[str, Any]:
     """What exists (methods, datasets, models, attacks, scenarios), as the engine last published it: lists of plain mappings.
 
@@ -223,6 +327,72 @@ def catalogue(shipped: Path, home: Path) -> dict[str, Any]:
             raise StoreError(f"{path}: not a catalogue. Delete it: the next engine command writes it again.")
         return {**empty, **found}
     return empty
+
+
+def searches(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
+    """The searches that a study declares, done or not.
+
+    method str | variant str | run_id str | done bool | kind str grid | racing | deep_unlearn; None until it is done | command str
+    """
+    return _ask(db, """
+        WITH declared AS (SELECT DISTINCT member, method FROM members WHERE run_id = $study AND role = 'search')
+        SELECT coalesce(r.method, split_part(d.method, '/', 1)) AS method,
+               coalesce(r.variant, nullif(split_part(d.method, '/', 2), ''), 'corrected') AS variant, d.member AS run_id,
+               r.run_id IS NOT NULL AS done,
+               CASE WHEN json_array_length(r.cell -> '$.candidates') > 0 THEN 'grid'  -- a list of settings is tried whole, however others are searched
+                    WHEN r.run_id IS NOT NULL THEN coalesce(r.cell ->> '$.how.kind', 'grid') END AS kind, r.command
+        FROM declared d LEFT JOIN runs r ON r.run_id = d.member AND r.status = 'done' ORDER BY ALL""", {"study": study})
+
+
+def all_trials(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
+    """Every trial of every search of a study, in the order in which they were made.
+
+    run_id str, of the search | trial int | params JSON | score float, smaller is better, NaN unless done | parts JSON, by tuning split
+    | status str done | stopped | diverged | chosen bool
+    """
+    return _ask(db, f"""
+        WITH {_MEMBERS}, found AS (SELECT DISTINCT run_id FROM mine WHERE kind = 'search')
+        SELECT t.run_id, t.trial, t.params, t.score, t.parts, t.status, t.chosen FROM trials t JOIN found USING (run_id)
+        ORDER BY t.run_id, t.trial""", {"study": study})
+
+
+def tuning_twins(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
+    """Both retrained models of each tuning split that has a second one: what searches measure the noise of retraining by.
+
+    split int | name str of a metric | value float, of the first | twin float, of the second
+    """
+    return _ask(db, f"""
+        WITH {_MEMBERS}, retrained AS (
+            SELECT DISTINCT run_id, split, seed, name, value FROM mine JOIN metrics USING (run_id)
+            WHERE role = 'tuning' AND kind = 'retrained' AND isfinite(value))
+        SELECT a.split, a.name, a.value, b.value AS twin
+        FROM retrained a JOIN retrained b ON b.split = a.split AND b.name = a.name AND b.seed > a.seed ORDER BY ALL""", {"study": study})
+
+
+def nearer(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
+    """Whether unlearning moved models towards the retrained ones: one row per (method, variant, metric), paired by seed.
+
+    A distance is from the retrained model of the same seed: of accuracies, ZRF and relearn time the absolute difference; of what is
+    itself a comparison with that model (Jensen-Shannon, weights, agreement, CKA) how far it is from what that model has, 0 or 1.
+
+    method str | variant str | metric str of SEED_METRICS | seeds int | before float, distance of the original | after float, of the method
+    | gain, gain_lo, gain_hi float, before minus after with its 95 % t-interval over seeds: larger = moved nearer
+    """
+    rows = _ask(db, f"""
+        WITH {_MEASURED},
+        one AS (SELECT method, variant, kind, seed, split, name, value FROM mine JOIN measured USING (run_id)
+                WHERE role = 'seeds' AND kind IN ('original', 'retrained', 'unlearned') AND name IN (SELECT unnest($names)) AND isfinite(value)),
+        away AS (
+            SELECT o.*, abs(o.value - CASE WHEN o.name IN (SELECT unnest($alike)) THEN 1 WHEN o.name IN (SELECT unnest($apart)) THEN 0
+                                           ELSE r.value END) AS away
+            FROM one o LEFT JOIN one r ON r.kind = 'retrained' AND r.name = o.name AND r.seed = o.seed AND r.split IS NOT DISTINCT FROM o.split)
+        SELECT m.method, m.variant, m.name AS metric, count(*) AS seeds, avg(o.away) AS before, avg(m.away) AS after,
+               avg(o.away - m.away) AS gain, stddev_samp(o.away - m.away) AS deviation
+        FROM away m JOIN away o ON o.kind = 'original' AND o.name = m.name AND o.seed = m.seed AND o.split IS NOT DISTINCT FROM m.split
+        WHERE m.kind = 'unlearned' AND m.away IS NOT NULL AND o.away IS NOT NULL
+        GROUP BY ALL ORDER BY ALL""", {"study": study, "names": [*_APART, *_ALIKE, *_AS_RETRAINED], "apart": _APART, "alike": _ALIKE})
+    ends = [interval(row["gain"], row["deviation"], row["seeds"]) for row in rows.to_dict("records")]
+    return rows.drop(columns="deviation").assign(gain_lo=[low for low, _ in ends], gain_hi=[high for _, high in ends])
 
 
 def _spread(heads: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

@@ -12,21 +12,15 @@ from typing import Any
 import pandas as pd
 
 from engine.store.standings import Comparison, Entry, Key, Table
-from pages.ui import formats, labels
+from pages.ui import formats, labels, vega
 from pages.ui.formats import Row, Rows
 from pages.ui.theme import Look, Style, look
+from pages.ui.vega import Span, Spec
 
-Spec = dict[str, Any]
-Span = tuple[float, float]
-
-SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name, never fetched
 PICK = "picked"  # name of the selection that pages listen to
 MANY = 24  # more names than this in one panel cannot be read
 _SHADES = {"G1": 0.85, "G2": 0.42, "G3": 0.14, "F": 0.0}  # of the accent; the group is written on it, too
 _TIMES = [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000]
-_COLOUR = {"field": "colour", "type": "nominal", "scale": None}
-_ABOUT = {"description": {"field": "about"}}  # what a screen reader says of a mark
-_SHAPE = {"field": "shape", "type": "nominal", "scale": None}
 
 
 def points(results: Rows, looks: Mapping[str, Look], x: str, y: str) -> list[dict[str, Any]]:
@@ -93,29 +87,29 @@ def tradeoff(results: Rows, looks: Mapping[str, Look], style: Style, *, x: str, 
     data.sort(key=lambda p: p["key"] == picked)  # drawn last, over its neighbours
     log, best = _nature(x)
     band = _interval_of_retraining(results, x)
-    span = _reach([p[f"x{end}"] for p in data for end in ("_lo", "_hi")] + [best, *band], log)
+    span = vega.reach([p[f"x{end}"] for p in data for end in ("_lo", "_hi")] + [best, *band], log)
     rise = y_span or reach_of(results, [y])
     at_x, at_y = _position("x", x, span, log), _position("y", y, rise)
     shade = {"condition": {"test": f"datum.key === '{picked}'", "value": 1}, "value": 0.35} if picked else {"value": 1}
     ring = {"condition": {"test": f"datum.key === '{picked}'", "value": style.ink}, "value": style.page} if picked else {"value": style.page}
-    spot = {**_COLOUR, "legend": None}
+    spot = {**vega.COLOUR, "legend": None}
     panel = Panel(size, span, rise, log)
     layers = _references(best, band, "retraining" if log else "½: the attack guesses", at_x, at_y, panel, data, style)
     whisker = {"color": spot, "opacity": shade}
-    mark = {"x": at_x, "y": at_y, "fill": spot, "stroke": ring, "shape": {**_SHAPE, "legend": None}, "opacity": shade,
-            "tooltip": _tips(x, y), **_ABOUT}
+    mark = {"x": at_x, "y": at_y, "fill": spot, "stroke": ring, "shape": {**vega.SHAPE, "legend": None}, "opacity": shade,
+            "tooltip": _tips(x, y), **vega.ABOUT}
     click = {"name": PICK, "select": {"type": "point", "fields": ["key"], "on": "click", "clear": "dblclick"}}
-    layers += [_layer("rule", {"x": {**at_x, "field": "x_lo"}, "x2": {"field": "x_hi"}, "y": at_y, **whisker}, strokeWidth=style.stroke),
-               _layer("rule", {"y": {**at_y, "field": "y_lo"}, "y2": {"field": "y_hi"}, "x": at_x, **whisker}, strokeWidth=style.stroke),
-               {**_layer("point", mark, filled=True, size=style.point, strokeWidth=style.stroke, cursor="pointer"), "params": [click]}]
+    layers += [vega.layer("rule", {"x": {**at_x, "field": "x_lo"}, "x2": {"field": "x_hi"}, "y": at_y, **whisker}, strokeWidth=style.stroke),
+               vega.layer("rule", {"y": {**at_y, "field": "y_lo"}, "y2": {"field": "y_hi"}, "x": at_x, **whisker}, strokeWidth=style.stroke),
+               {**vega.layer("point", mark, filled=True, size=style.point, strokeWidth=style.stroke, cursor="pointer"), "params": [click]}]
     layers += _names(data[:MANY], at_x, at_y, panel, best, shade, style)
-    return _chart(data, layers, width=size[0], height=size[1])
+    return vega.chart(data, layers, width=size[0], height=size[1])
 
 
 def reach_of(results: Rows, metrics: Sequence[str]) -> Span:
     """The range that shows these metrics of all methods with their intervals, and retraining itself, which is 1."""
     others = [row for row in results if row["method"] != "retrained"]
-    return _reach([row[f"{metric}{end}"] for row in others for metric in metrics for end in ("", "_lo", "_hi")] + [1.0])
+    return vega.reach([row[f"{metric}{end}"] for row in others for metric in metrics for end in ("", "_lo", "_hi")] + [1.0])
 
 
 def ranking(results: Rows, looks: Mapping[str, Look], style: Style, metric: str, *, beside: str | None = None,
@@ -129,21 +123,21 @@ def ranking(results: Rows, looks: Mapping[str, Look], style: Style, metric: str,
     data.sort(key=lambda p: (p["key"].startswith("original/"), abs(p["x"] - best) if formats.METRICS[metric].better == "half" else -p["x"]))
     band = _interval_of_retraining(results, metric)
     second = points(results, looks, metric, beside) if beside else []
-    span = _reach([*(p[end] for p in data for end in ("x_lo", "x_hi")), *(p["y"] for p in second), best, *band], log)
+    span = vega.reach([*(p[end] for p in data for end in ("x_lo", "x_hi")), *(p["y"] for p in second), best, *band], log)
     at_x = _position("x", metric, span, log, ticks=4)
-    at_y = _rows("name", [p["name"] for p in data], style)
-    spot = {**_COLOUR, "legend": None}
+    at_y = vega.rows("name", [p["name"] for p in data], style)
+    spot = {**vega.COLOUR, "legend": None}
     layers = _line(best, band, at_x, style)
     if second and beside:
-        hollow = {"x": {**at_x, "field": "y"}, "y": at_y, "stroke": spot, "tooltip": _tips(metric, beside), **_ABOUT}
-        layers += [_layer("rule", {"x": at_x, "x2": {"field": "y"}, "y": at_y}, second, color=style.faint, strokeWidth=style.stroke),
-                   _layer("point", hollow, second, size=0.6 * style.point, strokeWidth=style.stroke, fill=style.page, opacity=1)]
-    mark = {"x": at_x, "y": at_y, "fill": spot, "shape": {**_SHAPE, "legend": None}, "tooltip": _tips(metric), **_ABOUT}
+        hollow = {"x": {**at_x, "field": "y"}, "y": at_y, "stroke": spot, "tooltip": _tips(metric, beside), **vega.ABOUT}
+        layers += [vega.layer("rule", {"x": at_x, "x2": {"field": "y"}, "y": at_y}, second, color=style.faint, strokeWidth=style.stroke),
+                   vega.layer("point", hollow, second, size=0.6 * style.point, strokeWidth=style.stroke, fill=style.page, opacity=1)]
+    mark = {"x": at_x, "y": at_y, "fill": spot, "shape": {**vega.SHAPE, "legend": None}, "tooltip": _tips(metric), **vega.ABOUT}
     whisker = {"x": {**at_x, "field": "x_lo"}, "x2": {"field": "x_hi"}, "y": at_y, "color": spot}
-    layers += [_layer("rule", whisker, strokeWidth=1.6 * style.stroke),
-               _layer("point", mark, filled=True, size=style.point, opacity=1, stroke=style.page, strokeWidth=0.6 * style.stroke)]
+    layers += [vega.layer("rule", whisker, strokeWidth=1.6 * style.stroke),
+               vega.layer("point", mark, filled=True, size=style.point, opacity=1, stroke=style.page, strokeWidth=0.6 * style.stroke)]
     head = {"title": heading} if heading else {}
-    return _chart(data, layers, width=width, height=style.row * max(len(data), 1), **head)
+    return vega.chart(data, layers, width=width, height=style.row * max(len(data), 1), **head)
 
 
 def strip(groups: Mapping[str, tuple[str, Sequence[float]]], style: Style, metric: str, *, mine: float | None = None,
@@ -152,14 +146,15 @@ def strip(groups: Mapping[str, tuple[str, Sequence[float]]], style: Style, metri
     rows = [{"group": name, "colour": colour, "value": value}
             for name, (colour, values) in groups.items() for value in values if not pd.isna(value)]
     chance = [0.5] if formats.METRICS[metric].better == "half" else []
-    span = _reach([row["value"] for row in rows] + ([] if mine is None or pd.isna(mine) else [mine]) + chance, pad=0.1)
+    span = vega.reach([row["value"] for row in rows] + ([] if mine is None or pd.isna(mine) else [mine]) + chance, pad=0.1)
     at_x = {**_position("x", metric, span), "field": "value"}
-    at_y = _rows("group", list(groups), style)
+    at_y = vega.rows("group", list(groups), style)
     layers = _line(0.5, [], at_x, style) if chance else []
-    layers.append(_layer("point", {"x": at_x, "y": at_y, "fill": {**_COLOUR, "legend": None}}, filled=True, size=style.point / 2, opacity=0.7))
+    spot = {"x": at_x, "y": at_y, "fill": {**vega.COLOUR, "legend": None}}
+    layers.append(vega.layer("point", spot, filled=True, size=style.point / 2, opacity=0.7))
     if mine is not None and not pd.isna(mine):
-        layers.append(_layer("rule", {"x": at_x}, [{"value": mine}], color=style.accent, strokeWidth=2 * style.stroke))
-    return _chart(rows, layers, width=width, height=style.row * max(len(groups), 1))
+        layers.append(vega.layer("rule", {"x": at_x}, [{"value": mine}], color=style.accent, strokeWidth=2 * style.stroke))
+    return vega.chart(rows, layers, width=width, height=style.row * max(len(groups), 1))
 
 
 def curves(rows: Sequence[Mapping[str, Any]], style: Style, *, size: tuple[int, int] = (420, 200)) -> Spec:
@@ -169,12 +164,12 @@ def curves(rows: Sequence[Mapping[str, Any]], style: Style, *, size: tuple[int, 
     at_x = {"field": "epoch", "type": "quantitative", "scale": {"domain": [0, max(last, 1)], "nice": False},
             "axis": {"title": "Epoch", "tickMinStep": 1, "tickCount": min(last + 1, 10), "format": "d"}}
     at_y = {"field": "value", "type": "quantitative", "axis": {"title": None, "tickCount": 5},
-            "scale": {"domain": list(_reach([row["value"] for row in rows])), "nice": False, "zero": False}}
+            "scale": {"domain": list(vega.reach([row["value"] for row in rows])), "nice": False, "zero": False}}
     hue = {"field": "name", "type": "nominal", "scale": {"domain": names, "range": [style.accent, "#d55e00", "#009e73", "#9467bd", "#b8860b"]},
            "legend": {"title": None, "orient": "top", "labelFontSize": style.label, "labelColor": style.ink, "symbolType": "stroke"}}
     channels = {"x": at_x, "y": at_y, "color": hue}
-    return _chart(rows, [_layer("line", channels, strokeWidth=1.4 * style.stroke), _layer("point", channels, filled=True, size=style.point / 4)],
-                  width=size[0], height=size[1])
+    layers = [vega.layer("line", channels, strokeWidth=1.4 * style.stroke), vega.layer("point", channels, filled=True, size=style.point / 4)]
+    return vega.chart(rows, layers, width=size[0], height=size[1])
 
 
 def standing(table: Table, looks: Mapping[str, Look], style: Style, *, width: int = 420, heading: str | None = None) -> Spec:
@@ -187,25 +182,25 @@ def standing(table: Table, looks: Mapping[str, Look], style: Style, *, width: in
     data, failed = [row for row in rows if not pd.isna(row["x"])], [row for row in rows if pd.isna(row["x"])]
     seeds = [{**row, "x": value} for row, entry in zip(rows, table.entries, strict=True) for value in entry.values if not pd.isna(value)]
     ends = [row[end] for row in data for end in ("x_lo", "x_hi")]
-    low, high = _reach([*ends, *(row["x"] for row in seeds), table.floor, table.limit])
+    low, high = vega.reach([*ends, *(row["x"] for row in seeds), table.floor, table.limit])
     root = table.metric == "retention_deviation"
     span = (0.0, high) if root else (low, min(high, 1.0) if known.better == "up" else high)
-    at_x, at_y = _position("x", table.metric, span), _rows("label", [row["label"] for row in rows], style)
+    at_x, at_y = _position("x", table.metric, span), vega.rows("label", [row["label"] for row in rows], style)
     if root:
         at_x["scale"]["type"], at_x["axis"]["title"] = "sqrt", f"{known.label} (lower is better; square-root axis)"
     best = span[0] if known.better == "down" else span[1]
     band = [] if pd.isna(table.limit) else sorted((best, table.limit))
-    spot, shape = {**_COLOUR, "legend": None}, {**_SHAPE, "legend": None}
+    spot, shape = {**vega.COLOUR, "legend": None}, {**vega.SHAPE, "legend": None}
     whisker = {"x": {**at_x, "field": "x_lo", "scale": {**at_x["scale"], "clamp": True}}, "x2": {"field": "x_hi"}, "y": at_y, "color": spot}
     tips = [{"field": "label", "title": "Method"}, {"field": "value", "title": known.label}]
-    mark = {"x": at_x, "y": at_y, "fill": spot, "shape": shape, "tooltip": tips, **_ABOUT}
+    mark = {"x": at_x, "y": at_y, "fill": spot, "shape": shape, "tooltip": tips, **vega.ABOUT}
     layers = [*(_line(table.floor, band, at_x, style) if band else []),
-              _layer("point", {"x": at_x, "y": at_y, "fill": spot}, seeds, filled=True, size=style.point / 4, opacity=0.35),
-              _layer("rule", whisker, data, strokeWidth=1.6 * style.stroke),
-              _layer("point", mark, data, filled=True, size=style.point, opacity=1, stroke=style.page, strokeWidth=0.6 * style.stroke),
-              _layer("text", {"x": {**at_x, "field": "from"}, "y": at_y}, [{**row, "from": span[0]} for row in failed], text="no numbers",
+              vega.layer("point", {"x": at_x, "y": at_y, "fill": spot}, seeds, filled=True, size=style.point / 4, opacity=0.35),
+              vega.layer("rule", whisker, data, strokeWidth=1.6 * style.stroke),
+              vega.layer("point", mark, data, filled=True, size=style.point, opacity=1, stroke=style.page, strokeWidth=0.6 * style.stroke),
+              vega.layer("text", {"x": {**at_x, "field": "from"}, "y": at_y}, [{**row, "from": span[0]} for row in failed], text="no numbers",
                      align="left", color=style.muted, fontSize=style.text, dx=style.text / 3)]
-    return _chart(rows, layers, width=width, height=style.row * max(len(rows), 1), **({"title": heading} if heading else {}))
+    return vega.chart(rows, layers, width=width, height=style.row * max(len(rows), 1), **({"title": heading} if heading else {}))
 
 
 def grid(tables: Mapping[str, Table], order: Sequence[Key], looks: Mapping[str, Look], style: Style, *, width: int = 420,
@@ -223,15 +218,15 @@ def grid(tables: Mapping[str, Table], order: Sequence[Key], looks: Mapping[str, 
     axis = {"title": None, "grid": False, "orient": "top", "labelAngle": 0, "labelColor": style.ink, "labelFontSize": style.text,
             "labelExpr": "split(datum.label, ' · ')", "labelLimit": room, "labelOverlap": False, "labelPadding": (0.4 + 1.2 * lines) * style.text}
     at_x = {"field": "column", "type": "nominal", "sort": list(tables), "scale": {"domain": list(tables), "padding": 0.06}, "axis": axis}
-    at_y = _rows("name", [names[key] for key in order], style)
+    at_y = vega.rows("name", [names[key] for key in order], style)
     at_y["scale"]["padding"] = 0.06
     place = {"x": at_x, "y": at_y}
     shade, ink = ({"field": field, "type": kind, "scale": None} for field, kind in (("shade", "quantitative"), ("ink", "nominal")))
     tips = [{"field": field, "title": title} for field, title in (("name", "Method"), ("column", "Cell"), ("group", "Group"), ("rank", "Rank"))]
-    layers = [_layer("rect", {**place, "opacity": shade, "tooltip": tips, **_ABOUT}, color=style.accent, cornerRadius=3),
-              _layer("rect", place, filled=False, stroke=style.faint, strokeWidth=0.6 * style.stroke, cornerRadius=3),
-              _layer("text", {**place, "text": {"field": "text"}, "color": ink}, fontSize=style.label)]
-    return _chart(data, layers, width=width, height=style.row * max(len(order), 1), **({"title": heading} if heading else {}))
+    layers = [vega.layer("rect", {**place, "opacity": shade, "tooltip": tips, **vega.ABOUT}, color=style.accent, cornerRadius=3),
+              vega.layer("rect", place, filled=False, stroke=style.faint, strokeWidth=0.6 * style.stroke, cornerRadius=3),
+              vega.layer("text", {**place, "text": {"field": "text"}, "color": ink}, fontSize=style.label)]
+    return vega.chart(data, layers, width=width, height=style.row * max(len(order), 1), **({"title": heading} if heading else {}))
 
 
 def critical(compared: Comparison, looks: Mapping[str, Look], style: Style, *, width: int = 420, heading: str | None = None) -> Spec:
@@ -246,15 +241,15 @@ def critical(compared: Comparison, looks: Mapping[str, Look], style: Style, *, w
     span = (1 - step * (len(bars) + 1), len(rows) + step)
     at_x = {"field": "rank", "type": "quantitative", "scale": {"domain": list(span), "nice": False, "zero": False, "clamp": True},
             "axis": {"title": f"Average rank over {compared.cells} cells (1 is best)", "values": list(range(1, len(rows) + 1, 1 + len(rows) // 12))}}
-    at_y = _rows("name", [ruler, *(row["name"] for row in rows)], style)
+    at_y = vega.rows("name", [ruler, *(row["name"] for row in rows)], style)
     joined = [{"rank": 1 - step * (at + 1), "name": rows[first]["name"], "last": rows[last]["name"]} for at, (first, last) in enumerate(bars)]
-    spot = {"x": at_x, "y": at_y, "fill": {**_COLOUR, "legend": None}, "shape": {**_SHAPE, "legend": None}, **_ABOUT,
+    spot = {"x": at_x, "y": at_y, "fill": {**vega.COLOUR, "legend": None}, "shape": {**vega.SHAPE, "legend": None}, **vega.ABOUT,
             "tooltip": [{"field": "name", "title": "Method"}, {"field": "rank", "title": "Average rank", "format": ".2f"}]}
-    layers = [_layer("rule", {"x": at_x, "y": at_y, "x2": {"field": "end"}}, [{"name": ruler, "rank": 1, "end": 1 + compared.across.critical}],
+    layers = [vega.layer("rule", {"x": at_x, "y": at_y, "x2": {"field": "end"}}, [{"name": ruler, "rank": 1, "end": 1 + compared.across.critical}],
                      color=style.muted, strokeWidth=2 * style.stroke),
-              _layer("rule", {"x": at_x, "y": at_y, "y2": {"field": "last"}}, joined, color=style.ink, strokeWidth=2 * style.stroke),
-              _layer("point", spot, filled=True, size=style.point, opacity=1)]
-    return _chart(rows, layers, width=width, height=style.row * (len(rows) + 1), **({"title": heading} if heading else {}))
+              vega.layer("rule", {"x": at_x, "y": at_y, "y2": {"field": "last"}}, joined, color=style.ink, strokeWidth=2 * style.stroke),
+              vega.layer("point", spot, filled=True, size=style.point, opacity=1)]
+    return vega.chart(rows, layers, width=width, height=style.row * (len(rows) + 1), **({"title": heading} if heading else {}))
 
 
 def stood(entry: Entry, metric: str, looks: Mapping[str, Look]) -> str:
@@ -268,7 +263,8 @@ def stood(entry: Entry, metric: str, looks: Mapping[str, Look]) -> str:
 def beside(panels: Sequence[Spec], *, below: bool = False) -> Spec:
     """Panels as one figure, for export."""
     cleaned = [{key: value for key, value in panel.items() if key not in ("$schema", "autosize")} for panel in panels]
-    return {"$schema": SCHEMA, "vconcat" if below else "hconcat": cleaned}
+    own = {"scale": dict.fromkeys(("color", "shape", "strokeDash"), "independent")}  # one name may have another look in each
+    return {"$schema": vega.SCHEMA, "vconcat" if below else "hconcat": cleaned, "resolve": own}
 
 
 def dressed(chart: Spec, style: Style) -> Spec:
@@ -279,14 +275,6 @@ def dressed(chart: Spec, style: Style) -> Spec:
     return {**chart, "config": {
         "background": style.background, "font": style.font, "view": {"stroke": None}, "axis": axis, "concat": {"spacing": 3 * style.text},
         "title": {"fontSize": style.title, "color": style.ink, "anchor": "start", "fontWeight": 600, "offset": style.text}}}
-
-
-def _chart(data: Sequence[Mapping[str, Any]], layers: list[Spec], **properties: Any) -> Spec:
-    return {"$schema": SCHEMA, "data": {"values": list(data)}, "layer": layers, **properties}
-
-
-def _layer(mark: str, encoding: Mapping[str, Any], data: list[dict[str, Any]] | None = None, **style: Any) -> Spec:
-    return {**({} if data is None else {"data": {"values": data}}), "mark": {"type": mark, **style}, "encoding": dict(encoding)}
 
 
 def _nature(metric: str) -> tuple[bool, float]:
@@ -317,12 +305,6 @@ def _interval_of_retraining(results: Rows, metric: str) -> list[float]:
     return []
 
 
-def _rows(field: str, names: Sequence[str], style: Style) -> Spec:
-    """Channel of rows under names, the first on top."""
-    return {"field": field, "type": "nominal", "sort": list(names), "scale": {"domain": list(names)},
-            "axis": {"title": None, "grid": False, "labelColor": style.ink, "labelFontSize": style.label, "labelPadding": style.text}}
-
-
 def _stands(entry: Entry, metric: str, looks: Mapping[str, Look]) -> dict[str, Any]:
     """One row of `standing`."""
     known, ends = look(looks, entry.method), [entry.mean if pd.isna(end) else end for end in (entry.lo, entry.hi)]
@@ -334,8 +316,8 @@ def _stands(entry: Entry, metric: str, looks: Mapping[str, Look]) -> dict[str, A
 def _line(best: float, band: list[float], at_x: Spec, style: Style) -> list[Spec]:
     """Where retraining stands, and its own interval as a band."""
     shaded = {"x": {**at_x, "field": "from"}, "x2": {"field": "to"}}
-    return [*([_layer("rect", shaded, [{"from": band[0], "to": band[1]}], color=style.band)] if band else []),
-            _layer("rule", {"x": {**at_x, "field": "best"}}, [{"best": best}], color=style.muted, strokeWidth=style.stroke)]
+    return [*([vega.layer("rect", shaded, [{"from": band[0], "to": band[1]}], color=style.band)] if band else []),
+            vega.layer("rule", {"x": {**at_x, "field": "best"}}, [{"best": best}], color=style.muted, strokeWidth=style.stroke)]
 
 
 def _references(best: float, band: list[float], word: str, at_x: Spec, at_y: Spec, panel: Panel, data: Sequence[Mapping[str, Any]],
@@ -351,10 +333,10 @@ def _references(best: float, band: list[float], word: str, at_x: Spec, at_y: Spe
     here = [{"best": best, "one": 1.0, "bottom": panel.rise[0], "at": panel.value(middle), "word": word, "name": "retraining"}]
     text = {"color": style.muted, "fontSize": style.text}
     return [*_line(best, band, at_x, style),
-            _layer("rule", {"y": {**at_y, "field": "one"}}, here, color=style.muted, strokeWidth=style.stroke),
-            _layer("text", {"x": {**at_x, "field": "at"}, "y": {**at_y, "field": "one"}, "text": {"field": "name"}}, here,
+            vega.layer("rule", {"y": {**at_y, "field": "one"}}, here, color=style.muted, strokeWidth=style.stroke),
+            vega.layer("text", {"x": {**at_x, "field": "at"}, "y": {**at_y, "field": "one"}, "text": {"field": "name"}}, here,
                    align="center", baseline=baseline, dy=shift, **text),
-            _layer("text", {"x": {**at_x, "field": "best"}, "y": {**at_y, "field": "bottom"}, "text": {"field": "word"}}, here,
+            vega.layer("text", {"x": {**at_x, "field": "best"}, "y": {**at_y, "field": "bottom"}, "text": {"field": "word"}}, here,
                    align="left", baseline="bottom", dx=style.text / 3, dy=-style.text / 4, **text)]
 
 
@@ -369,22 +351,11 @@ def _names(data: Sequence[Mapping[str, Any]], at_x: Spec, at_y: Spec, panel: Pan
     offsets = {key: {"expr": f"datum.{key}"} for key in ("dx", "dy", "align", "baseline")}
     channels = {"x": at_x, "y": at_y, "text": {"field": "name"}, "opacity": shade}
     lead = {"x": at_x, "x2": {"field": "x"}, "y": at_y, "y2": {"field": "y"}, "opacity": shade}
-    return [_layer("rule", lead, [p for p in placed if p["leader"]], color=style.muted, strokeWidth=0.5 * style.stroke,
+    return [vega.layer("rule", lead, [p for p in placed if p["leader"]], color=style.muted, strokeWidth=0.5 * style.stroke,
                    x2Offset={"expr": "datum.dx"}, y2Offset={"expr": "datum.dy"}),
-            _layer("text", channels, placed, fontSize=style.label, color=style.page, stroke=style.page, strokeWidth=style.label / 4, **offsets),
-            _layer("text", channels, placed, fontSize=style.label, color=style.ink, **offsets)]
+            vega.layer("text", channels, placed, fontSize=style.label, color=style.page, stroke=style.page, strokeWidth=style.label / 4, **offsets),
+            vega.layer("text", channels, placed, fontSize=style.label, color=style.ink, **offsets)]
 
 
 def _tips(*metrics: str) -> list[Spec]:
     return [{"field": "name", "title": "Method"}, *({"field": metric, "title": formats.METRICS[metric].label} for metric in metrics)]
-
-
-def _reach(values: Sequence[float], log: bool = False, pad: float = 0.08) -> Span:
-    """The smallest range around the values with a margin; never empty."""
-    known = [v for v in values if not pd.isna(v) and (v > 0 or not log)] or [1.0 if log else 0.0, 1.0]
-    if log:
-        low, high = log10(min(known)), log10(max(known))
-        room = max(high - low, 0.5)
-        return 10 ** (low - pad * room), 10 ** (high + 2 * pad * room)
-    room = max(max(known) - min(known), 0.01 * abs(max(known)), 1e-6)
-    return min(known) - pad * room, max(known) + pad * room

@@ -104,20 +104,22 @@ def linked(name: str, key: str, default: Any, read: Callable[[str], Any]) -> Non
 
     read(text) gives the value, or None where the text is no good. `write` after the widget keeps both up to date.
     """
-    memory: dict[str, Any] = st.session_state.setdefault(_ALONE, {})
+    memory: dict[str, str] = st.session_state.setdefault(_ALONE, {})
     given = st.query_params.get(name)
-    if given is not None and given != str(memory.get(name)) and (value := read(given)) is not None:
-        memory[name] = value
+    if given is not None and given != memory.get(name) and read(given) is not None:
+        memory[name] = given
         st.session_state.pop(key, None)
     if key not in st.session_state:
-        st.session_state[key] = memory.get(name, default)
+        before = read(memory[name]) if name in memory else None
+        st.session_state[key] = default if before is None else before
 
 
 def write(name: str, value: Any) -> None:
-    """Remember what a widget of one page alone is at, in the session and in the URL."""
-    st.session_state.setdefault(_ALONE, {})[name] = value
-    if st.query_params.get(name) != str(value):
-        st.query_params[name] = str(value)
+    """Remember what a widget of one page alone is at, in the session and in the URL. Lists: joined by commas."""
+    text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    st.session_state.setdefault(_ALONE, {})[name] = text
+    if st.query_params.get(name) != text:
+        st.query_params[name] = text
 
 
 def label(name: str, entries: Rows) -> str:

@@ -12,6 +12,7 @@ from pages.ui.formats import Row, Rows, listed, number
 from pages.ui.theme import Look, look
 
 REFERENCES = ("original", "retrained")
+DIRECTED = 0.1  # standard deviations between forgotten and never-seen scores that are worth a direction
 _GOALS = ("balanced_accuracy", "test_retention", "rte")
 
 
@@ -34,11 +35,15 @@ def leaders(rows: Rows, metric: str) -> Leaders | None:
     return Leaders(best, sorted(tied, key=lambda row: spans[id(row)][1]))
 
 
-def hides(row: Row, retrained: Row | None) -> bool:
+def hides(row: Row, retrained: Row | None, metric: str = "balanced_accuracy") -> bool:
     """Whether the attack cannot tell this method from retraining: its interval reaches ½, or that of the retrained models."""
-    low, high = _ends(row, "balanced_accuracy")
-    ends = [0.5, 0.5] if retrained is None or pd.isna(retrained["balanced_accuracy"]) else list(_ends(retrained, "balanced_accuracy"))
-    return low <= max(*ends, 0.5) and high >= min(*ends, 0.5)
+    return reaches(_ends(row, metric), None if retrained is None or pd.isna(retrained[metric]) else _ends(retrained, metric))
+
+
+def reaches(mine: tuple[float, float], retrained: tuple[float, float] | None) -> bool:
+    """Whether an interval holds ½, or anything between ½ and the other end of retraining's interval."""
+    ends = (0.5, *(retrained or ()))
+    return mine[0] <= max(ends) and mine[1] >= min(ends)
 
 
 def retrained_row(rows: Rows) -> Row | None:
@@ -59,6 +64,76 @@ def privacy(rows: Rows, looks: Mapping[str, Look]) -> str:
     rest = f"; the other {len(attacked) - len(hidden)} leak" if len(hidden) < len(attacked) else ""
     return (f"**{names}** cannot be told from retraining ({value}){rest}." if len(hidden) == 1 else
             f"**{names}** cannot be told from retraining{rest}.")
+
+
+def exposure(rows: Rows, worst: Mapping[Key, Mapping[str, Row]], unlike: tuple[int, int], looks: Mapping[str, Look]) -> str:
+    """Who is found out by the strong attack, whom of those the cheap one lets pass, and how bad it gets.
+
+    worst: (method, variant) -> rows of attack `exposure` by name. unlike: how many methods of how many can be told from retrained models.
+    """
+    retrained, methods = retrained_row(rows), [row for row in rows if row["method"] not in REFERENCES]
+    attacked = [row for row in methods if not pd.isna(row["balanced_accuracy"])]
+    cheap = [row for row in methods if not pd.isna(row["mia_test"])]
+    if not attacked:
+        seen = [row for row in cheap if not hides(row, retrained, "mia_test")]
+        tail = (f" The cheap attack, which looks at one model at a time, finds out {len(seen)} of {formats.counted(len(cheap), 'method')}; it misses much."
+                if cheap else "")
+        return f"No attack on single examples (U-LiRA) has finished here, so who is exposed is not known.{tail}"
+    found = [row for row in attacked if not hides(row, retrained)]
+    fooled = [row for row in found if not pd.isna(row["mia_test"]) and hides(row, retrained, "mia_test")]
+    said = f"**U-LiRA finds out {_part(len(found), len(attacked))}**"
+    if fooled:
+        said += f"; the cheap attack that papers report most calls {'all' if len(fooled) == len(found) else len(fooled)} of those fine"
+        said += f" ({_names(fooled, looks)})" if len(fooled) <= 4 else ""
+    said += "." + (f" {_most_exposed(found, worst, looks)}" if found else "")
+    if unlike[0] and len(found) < len(attacked):
+        said += f" Not being found out is not being like retraining: {_part(*unlike)} can be told from retrained models."
+    return said
+
+
+def _part(some: int, total: int) -> str:
+    """`3 of 5 methods`, `all 5 methods`, `none of 5 methods`; of one, `the only method` or `no method`."""
+    if total == 1:
+        return "the only method" if some else "no method"
+    return f"{'all' if some == total else f'{some} of' if some else 'none of'} {formats.counted(total, 'method')}"
+
+
+def _most_exposed(found: Rows, worst: Mapping[Key, Mapping[str, Row]], looks: Mapping[str, Look]) -> str:
+    """On the worst examples where these were looked for, else over all."""
+    shares = {_key(row): share for row in found if (share := worst.get(_key(row), {}).get("worst_0.05"))}
+    if not shares:
+        most = max(found, key=lambda row: abs(row["balanced_accuracy"] - 0.5))
+        return f"Most exposed is **{_label(most, looks)}**: the attack is right {number(most['balanced_accuracy'], 'share')} of the time."
+    key = max(shares, key=lambda key: abs(shares[key]["value"] - 0.5))
+    beside = worst.get(("retrained", "corrected"), {}).get("worst_0.05")
+    return (f"Most exposed is **{_keys([key], looks)}**: on the 5\u202f% of examples that leak most the attack is right "
+            f"{number(shares[key]['value'], 'share')} of the time" + (f" (retrained models: {number(beside['value'], 'share')})." if beside else "."))
+
+
+def worse_than_original(rows: Rows, looks: Mapping[str, Look]) -> list[str]:
+    """One sentence for every method whose examples U-LiRA tells apart better than those of the original, with the direction."""
+    original = next((row for row in rows if row["method"] == "original" and not pd.isna(row["balanced_accuracy"])), None)
+    if original is None:
+        return []
+    limit = _loss(original, "balanced_accuracy")[2]
+    found = []
+    for row in rows:
+        if row["method"] in REFERENCES or pd.isna(row["balanced_accuracy"]) or _loss(row, "balanced_accuracy")[0] <= limit:
+            continue
+        by = (", by forgetting too much: forgotten examples score" if row["shift"] <= -DIRECTED else
+              ", though not by forgetting too much: forgotten examples score" if row["shift"] >= DIRECTED else "")
+        found.append(f"**{_label(row, looks)} leaks more than the model did before it unlearned** (U-LiRA {number(row['balanced_accuracy'], 'rate')}, "
+                     f"original {number(original['balanced_accuracy'], 'rate')}){by}"
+                     + (f" {abs(row['shift']):.2f} standard deviations {'lower' if row['shift'] < 0 else 'higher'} than never-seen ones."
+                        if by else ". Forgotten examples score neither higher nor lower on the whole: some up, some down."))
+    return found
+
+
+def direction(shift: float) -> str:
+    """Which way forgotten examples differ from never-seen ones, in words; empty where it is too little to say. shift: in deviations."""
+    if pd.isna(shift) or abs(shift) < DIRECTED:
+        return ""
+    return "score lower than never-seen ones: forgotten too much" if shift < 0 else "score higher than never-seen ones: not forgotten enough"
 
 
 def accuracy(rows: Rows, looks: Mapping[str, Look]) -> str:
@@ -127,8 +202,11 @@ def compare(rows: Rows, looks: Mapping[str, Look]) -> str:
     return f"{first}. {_trade(methods, looks)}".rstrip()
 
 
-def leaderboard(cells: Sequence[Cell], rows: Sequence[Overall], looks: Mapping[str, Look]) -> str:
-    """Which methods are good in most cells, how little one cell can show, and whether U-LiRA agrees."""
+def leaderboard(cells: Sequence[Cell], rows: Sequence[Overall], looks: Mapping[str, Look], doubts: Mapping[str, str] | None = None) -> str:
+    """Which methods are good in most cells, how little one cell can show, and whether U-LiRA agrees.
+
+    doubts: study -> why its attack is in doubt; such a cell has no say in whom U-LiRA finds out.
+    """
     if not rows:
         return "No method is finished in any cell yet, so there is nothing to rank."
     good = [row for row in rows if row.consistent]
@@ -148,12 +226,15 @@ def leaderboard(cells: Sequence[Cell], rows: Sequence[Overall], looks: Mapping[s
         first = f"{names} {verb} consistently good: {measure} {everywhere}."
         partly = [f"{_keys([row.key], looks)} was run in only {row.cells}" for row in good if row.cells < len(cells)]
         first += f" {formats.sentence(listed(partly))}." if partly else ""
-    return f"{first} {_exposed([row.key for row in good], cells, looks)}".rstrip()
+    return f"{first} {_exposed([row.key for row in good], cells, looks, doubts or {})}".rstrip()
 
 
-def _exposed(good: Sequence[Key], cells: Sequence[Cell], looks: Mapping[str, Look]) -> str:
+def _exposed(good: Sequence[Key], cells: Sequence[Cell], looks: Mapping[str, Look], doubts: Mapping[str, str]) -> str:
     """Whether the attack that looks at single examples sees them all the same: Indiscernibility comes from the cheap one."""
-    attacked = [table for cell in cells if (table := cell.table("balanced_accuracy")).entries and cell.has("balanced_accuracy")]
+    there = [(cell, table) for cell in cells if (table := cell.table("balanced_accuracy")).entries and cell.has("balanced_accuracy")]
+    attacked = [table for cell, table in there if cell.study not in doubts]
+    if there and not attacked:
+        return f"Whether U-LiRA, which looks at single examples, finds any of them out is not settled: {next(iter(doubts.values()))}."
     seen = {key: sum(entry.group in ("G2", "G3") for table in attacked if (entry := table.of(key))) for key in good}
     found = [key for key in good if seen[key]]
     if not attacked:

@@ -12,7 +12,7 @@ Row = Mapping[str, Any]  # one row of an answer of `engine.store.queries`
 Rows = Sequence[Row]
 
 MISSING = "–"
-_THIN = "\u202f"  # no line ends between a number and its unit
+THIN = "\u202f"  # no line ends between a number and its unit
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,14 @@ GROUPS = {"G1": "within retraining noise", "G2": "close: at most half as far fro
 
 
 def number(value: float | None, kind: str) -> str:
-    """share 99.1 % | rate 0.512 | signed −0.60 | seconds 1.2 s | times 12.6× | count 12 300; a dash when missing."""
+    """share 99.1 % | small 0.021 % | rate 0.512 | signed −0.60 | seconds 1.2 s | times 12.6× | count 12 300; a dash when missing."""
     if value is None or pd.isna(value):
         return MISSING
     match kind:
         case "share":
-            return f"{100 * value:.1f}{_THIN}%"
+            return f"{100 * value:.1f}{THIN}%"
+        case "small":
+            return f"{100 * value:.2g}{THIN}%"
         case "rate":
             return f"{value:.3f}"
         case "signed":
@@ -102,12 +104,12 @@ def number(value: float | None, kind: str) -> str:
         case "times":
             return f"{value:.1f}×" if value < 100 else f"{value:.0f}×"
         case _:
-            return f"{value:,.0f}".replace(",", _THIN)
+            return f"{value:,.0f}".replace(",", THIN)
 
 
 def bare(text: str) -> str:
     """Without its percent sign, for the first of two numbers that share one."""
-    return text.removesuffix(_THIN + "%")
+    return text.removesuffix(THIN + "%")
 
 
 def with_interval(value: float, lo: float, hi: float, kind: str) -> str:
@@ -132,11 +134,11 @@ def duration(seconds: float | None) -> str:
     if seconds is None or pd.isna(seconds):
         return MISSING
     if seconds < 1:
-        return f"{seconds:.2f}{_THIN}s" if seconds >= 0.1 else f"{1000 * seconds:.0f}{_THIN}ms"
+        return f"{seconds:.2f}{THIN}s" if seconds >= 0.1 else f"{1000 * seconds:.0f}{THIN}ms"
     if seconds < 90:
-        return f"{seconds:.1f}{_THIN}s" if seconds < 10 else f"{seconds:.0f}{_THIN}s"
+        return f"{seconds:.1f}{THIN}s" if seconds < 10 else f"{seconds:.0f}{THIN}s"
     minutes = round(seconds / 60)
-    return f"{minutes}{_THIN}min" if minutes < 60 else f"{minutes // 60}{_THIN}h {minutes % 60}{_THIN}min"
+    return f"{minutes}{THIN}min" if minutes < 60 else f"{minutes // 60}{THIN}h {minutes % 60}{THIN}min"
 
 
 def ago(moment: datetime | pd.Timestamp | None, now: datetime | None = None) -> str:

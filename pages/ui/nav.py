@@ -19,6 +19,7 @@ PAGES = (
     Screen("overview", "app.py", "Overview", "Evidence", ":material/insights:", "What does the evidence say?"),
     Screen("compare", "pages/compare.py", "Compare", "Evidence", ":material/scatter_plot:", "What do I trade for what?"),
     Screen("leaderboard", "pages/leaderboard.py", "Leaderboard", "Evidence", ":material/leaderboard:", "Which methods are good, consistently?"),
+    Screen("privacy", "pages/privacy.py", "Privacy", "Evidence", ":material/shield_person:", "Who is still exposed?"),
     Screen("lab", "pages/lab.py", "Lab", "Try it", ":material/experiment:", "What happens if I run it myself?"),
 )
 

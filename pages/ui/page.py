@@ -12,7 +12,7 @@ import streamlit as st
 
 from engine.errors import LetheError, StoreError
 from engine.store import queries
-from pages.ui import charts, filters, formats, nav, store
+from pages.ui import charts, filters, findings, formats, nav, store, trust
 from pages.ui.formats import Row, Rows
 from pages.ui.theme import DARK, FAMILIES, LIGHT, Look, Style, look, looks
 
@@ -28,6 +28,10 @@ _CSS = """<style>
 .lethe-hue i {display: inline-block; width: 0.65em; height: 0.65em; border-radius: 50%; margin-right: 0.35em}
 .lethe-group {padding: 0.75rem 0 0.1rem 0.5rem}
 [class*="st-key-say-"] p {min-height: 4.6em}
+[class*="st-key-wide-"] {overflow-x: auto}
+[class*="st-key-wide-"] > * {min-width: 50rem}
+.lethe-example {display: flex; gap: 1rem; align-items: center; min-height: 96px}
+.lethe-example img {width: 96px; image-rendering: pixelated; border-radius: 0.3rem}
 .st-key-lead p {font-size: 1.075rem; line-height: 1.55; max-width: 62rem}
 .st-key-foot {border-top: 1px solid rgba(128, 140, 160, 0.28); margin-top: 1rem; padding-top: 0.75rem}
 [data-testid="stHeading"] h1 {padding-top: 0}
@@ -137,19 +141,9 @@ def notices(view: View, study: str) -> None:
     if old:
         st.warning(f"**Stale.** {formats.listed(old)} changed since these rows were computed: they show what an older version did. "
                    f"`{row['command']}` computes them again.", icon=":material/history:")
-    for check in store.rows(queries.calibration, study=study):
-        if check["outcome"] == "passed":
-            continue
-        worse = check["outcome"] == "failed"
-        (st.error if worse else st.warning)(
-            f"**The attack {'failed' if worse else 'has too few models for'} a check:** {CHECKS.get(check['name'], check['name'])}. "
-            f"Measured {formats.number(check['value'], 'rate')}, needed: {check['bound']}. Take the U-LiRA numbers below with that in mind.",
-            icon=":material/rule:")
-
-
-CHECKS = {"retrained_at_chance": "against retrained models it must be at chance", "original_has_power": "against the original it must see something",
-          "shuffled_at_chance": "with the two worlds dealt anew it must find nothing",
-          "planted_shift": "a leak of known size must be found"}
+    trust.notices(trust.of(study))
+    for sentence in findings.worse_than_original(store.rows(queries.results, study=study), view.looks):
+        st.info(sentence, icon=":material/south_east:")
 
 
 def footer(view: View, study: str) -> None:

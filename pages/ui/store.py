@@ -27,8 +27,8 @@ def ask(question: Callable[..., pd.DataFrame], **arguments: Hashable) -> pd.Data
 def rows(question: Callable[..., pd.DataFrame], **arguments: Hashable) -> Rows:
     """`ask`, as one mapping a row: what most of a page works on, and ten times faster to go through than a wide frame."""
     answer = ask(question, **arguments)
-    columns = [_plain(column) for _, column in answer.items()]
-    return [dict(zip(answer.columns, values, strict=True)) for values in zip(*columns, strict=True)]
+    names, columns = list(answer.columns), [_plain(column) for _, column in answer.items()]  # a list: going through an Index is slow
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def stamp() -> Hashable:
@@ -52,7 +52,7 @@ def catalogue() -> dict[str, Any]:
 
 def _plain(column: pd.Series) -> list[Any]:
     """Its values, with None for what is missing; among floats that stays NaN, which can be compared and drawn."""
-    return column.tolist() if column.dtype.kind in "fib" else [None if pd.isna(value) is True else value for value in column]
+    return column.tolist() if column.dtype.kind in "fib" else column.astype(object).mask(column.isna(), None).tolist()
 
 
 @st.cache_resource(max_entries=2, on_release=lambda db: db.close(), show_spinner=False)

@@ -1,14 +1,15 @@
 """The table of methods: numbers to the right with equal decimals, the best and its ties in bold, directions in the header."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 from pandas.io.formats.style import Styler
 
-from engine.store import standings
-from pages.ui import findings, formats
+from engine.store import queries, standings
+from pages.ui import findings, formats, trust
+from pages.ui.attacks import Matrix, shown
 from pages.ui.formats import Row, Rows
 from pages.ui.theme import Look, look
 
@@ -33,17 +34,22 @@ def texts(rows: Rows, looks: Mapping[str, Look]) -> pd.DataFrame:
     return pd.DataFrame({**shown, "Seeds": [formats.number(row["seeds"], "count") for row in rows]})
 
 
-def styled(rows: Rows, looks: Mapping[str, Look]) -> Styler:
-    """Sorts as numbers, reads as texts; the best value of a column and all that cannot be told from it are bold."""
+def styled(rows: Rows, looks: Mapping[str, Look], doubts: Collection[tuple[str, str]] = ()) -> Styler:
+    """Sorts as numbers, reads as texts; the best value of a column and all that cannot be told from it are bold.
+
+    doubts: (method, variant) whose numbers of the checked attack are in doubt: grey, and never bold.
+    """
     shown = texts(rows, looks)
     values = pd.DataFrame({"Method": shown["Method"], **{formats.METRICS[m].header: [row[m] for row in rows] for m in COLUMNS},
                            "Seeds": [row["seeds"] for row in rows]})
-    bold = {header: [""] * len(rows) for header in values.columns}
+    css = {header: [""] * len(rows) for header in values.columns}
     for metric in COLUMNS:
         found = findings.leaders(rows, metric) if formats.METRICS[metric].better and metric not in _UNRANKED else None
         best = [id(row) for row in (found.best, *found.tied)] if found else []
-        bold[formats.METRICS[metric].header] = ["font-weight: 700" if id(row) in best else "" for row in rows]
-    made = values.style.apply(lambda _: pd.DataFrame(bold, index=values.index), axis=None)
+        doubtful = [metric in queries.ATTACK_METRICS and (row["method"], row["variant"]) in doubts for row in rows]
+        css[formats.METRICS[metric].header] = [f"color: {trust.GREY}" if grey else "font-weight: 700" if id(row) in best else ""
+                                                for row, grey in zip(rows, doubtful, strict=True)]
+    made = values.style.apply(lambda _: pd.DataFrame(css, index=values.index), axis=None)
     for metric in COLUMNS:
         made.format(_number(formats.METRICS[metric].kind), subset=[formats.METRICS[metric].header])
     for header in (formats.METRICS[metric].header for metric in _WITH_INTERVAL):
@@ -110,6 +116,12 @@ def overall(rows: Sequence[tuple[standings.Overall, float]], looks: Mapping[str,
     } for row, score in rows])
 
 
+def overall_styled(shown: pd.DataFrame) -> Styler:
+    """The same with grey privacy ranks, where the attack behind them is in doubt."""
+    numbers: dict[Any, Any] = dict.fromkeys(shown.select_dtypes("number").columns, "{:.2f}")
+    return shown.style.map(lambda _: f"color: {trust.GREY}", subset=["Privacy rank"]).format(numbers, na_rep=formats.MISSING)
+
+
 def overall_texts(shown: pd.DataFrame) -> pd.DataFrame:
     """The same, every cell a text."""
     texts = shown.astype(object)
@@ -124,6 +136,43 @@ def overall_configured() -> dict[str, Any]:
     for goal in standings.GOALS:
         found[f"{goal.capitalize()} rank"] = st.column_config.NumberColumn(format="%.2f", help="Average over the cells of the rank in each")
     return found
+
+
+def attacks(made: Matrix, looks: Mapping[str, Look]) -> pd.DataFrame:
+    """Every method by every attack, every cell a text with its interval."""
+    columns = shown(made)
+    return pd.DataFrame([{"Method": look(looks, key[0]).title(key[1]),
+                          **{f"{column.title} ({column.best})": cells[column].told if column in cells else formats.MISSING for column in columns}}
+                         for key, cells in made.items()])
+
+
+def exposed(rows: Rows, classes: Mapping[int, str], pictures: Mapping[int, str]) -> pd.DataFrame:
+    """Rows of `queries.exposed`, with pictures where there are any."""
+    return pd.DataFrame([{
+        **({"Picture": pictures.get(row["example"], "")} if pictures else {}), "Example": row["example"],
+        "Class": formats.MISSING if pd.isna(row["label"]) else classes.get(row["label"], str(row["label"])),
+        "Where chosen": row["chosen"], "Other half": row["reported"], "Retrained": row["retrained"]} for row in rows])
+
+
+def exposed_texts(shown: pd.DataFrame) -> pd.DataFrame:
+    """The same, every cell a text."""
+    numbers = shown.select_dtypes("float").columns
+    return shown.astype(object).assign(**{column: [formats.number(value, "rate") for value in shown[column]] for column in numbers})
+
+
+def exposed_configured(pictured: bool) -> dict[str, Any]:
+    """Widths and explanations of `exposed`."""
+    def rate(words: str, width: int) -> Any:
+        return st.column_config.NumberColumn(format="%.3f", help=words, width=width)
+
+    found: dict[str, Any] = {
+        "Example": st.column_config.NumberColumn(format="%d", width=64, help="Index into the dataset"),
+        "Class": st.column_config.TextColumn(width=48),
+        "Where chosen": rate("Balanced accuracy of U-LiRA on the half of the splits that chose it: noise alone looks exposed here", 98),
+        "Other half": rate("Balanced accuracy of U-LiRA on the half that had no part in the choice; ½ is best", 76),
+        "Retrained": rate("U-LiRA's balanced accuracy on the same example in retrained models, over all splits", 72),
+    }
+    return {"Picture": st.column_config.ImageColumn("Picture", width=58), **found} if pictured else found
 
 
 def _range(low: float, high: float) -> str:

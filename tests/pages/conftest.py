@@ -12,7 +12,7 @@ from duckdb import DuckDBPyConnection
 from streamlit.testing.v1 import AppTest
 
 from engine.store import ingest, reader
-from pages.ui import store
+from pages.ui import pictures, store
 from tests.pages import synthetic
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +34,17 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Shipped:
     studies = {"embedded": synthetic.study(home),
                "fashion": synthetic.study(home, name="fashion", title="Six methods on FashionMNIST", dataset="fashion_mnist", seeds=5, missing=1,
                                           diverged=("ga",), failed=("srl",), calibrated="too few models", started=synthetic.STARTED.replace(month=10))}
+    return packed(home, studies)
+
+
+@pytest.fixture(scope="session")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Shipped:
+    """Studies with every attack: a sound one on digits, one whose calibration failed, and one that was never calibrated."""
+    home = tmp_path_factory.mktemp("attacked")
+    studies = {name: synthetic.study(home, name=name, title=f"Attacks, {name}", dataset=dataset, model=model, seeds=3, methods=("msg", "ft", "ga"),
+                                     calibrated=calibrated, every_attack=True, over_forgets=("ga",))
+               for name, dataset, model, calibrated in (("sound", "digits", "cnn", "passed"), ("broken", "fashion_mnist", "cnn", "failed"),
+                                                        ("unchecked", "fashion_mnist", "resnet18", "absent"))}
     return packed(home, studies)
 
 
@@ -70,6 +81,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleName
     """The app over a store: `site.ship(shipped)` chooses it, `site.open(script)` runs a page, `site.home` is $LETHE_HOME."""
     home = tmp_path / "home"
     monkeypatch.setenv("LETHE_HOME", str(home))
+    monkeypatch.setattr(pictures, "ask", lambda dataset, examples, attempt=0: None)  # else each page that shows examples starts an engine
 
     def ship(shipped: Shipped) -> None:
         monkeypatch.setattr(store, "SHIPPED", shipped.file)

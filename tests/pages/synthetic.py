@@ -74,14 +74,15 @@ def catalogue() -> dict[str, Any]:
 def study(home: Path, *, name: str = "embedded", title: str = "Six methods on digits", dataset: str = "digits", model: str = "cnn",
           seeds: int = 10, methods: tuple[str, ...] = METHODS, privacy: bool = True, timing: bool = True, calibrated: str = "passed",
           missing: int = 0, diverged: tuple[str, ...] = (), failed: tuple[str, ...] = (), started: datetime = STARTED, shift: float = 0.0,
-          like_retrained: tuple[str, ...] = ()) -> str:
+          like_retrained: tuple[str, ...] = (), every_attack: bool = False, over_forgets: tuple[str, ...] = ()) -> str:
     """Write the records of one study under `home`; returns its run_id.
 
     missing: the last so many seeds are declared and not there yet. diverged: methods whose seed 0 ended in no numbers, for good.
     failed: methods whose seed 0 was tried and stopped by an error. shift: added to each U-LiRA result. like_retrained: methods whose
-    models are as retrained ones.
+    models are as retrained ones. calibrated: outcome of the check on retrained models; absent: no checks at all. every_attack: also those
+    beside U-LiRA. over_forgets: methods that leak more than the original.
     """
-    written = list(_cells(name, dataset, model, seeds, methods, privacy, timing, calibrated, started, shift, like_retrained))
+    written = list(_cells(name, dataset, model, seeds, methods, privacy, timing, calibrated, started, shift, like_retrained, every_attack, over_forgets))
     own = records.identity({"study": name, "dataset": dataset, "seeds": seeds, "methods": methods})
     members = [{"run_id": own, "member": record.run_id, "role": role, "method": record.tables["runs"][0]["method"]} for role, record in written]
     for role, record in written:
@@ -115,7 +116,8 @@ def _run(run_id: str, kind: str, study: str, dataset: str, model: str, method: s
 
 
 def _cells(name: str, dataset: str, model: str, seeds: int, methods: tuple[str, ...], privacy: bool, timing: bool, calibrated: str,
-           started: datetime, shift: float, like_retrained: tuple[str, ...]) -> Iterator[tuple[str, Record]]:
+           started: datetime, shift: float, like_retrained: tuple[str, ...], every_attack: bool,
+           over_forgets: tuple[str, ...]) -> Iterator[tuple[str, Record]]:
     """(role, record) of every cell, in the order they would be made."""
     rng = np.random.default_rng(0)
 
@@ -129,6 +131,7 @@ def _cells(name: str, dataset: str, model: str, seeds: int, methods: tuple[str, 
     for place, method in enumerate(("original", "retrained", *methods)):
         kind = method if method in ("original", "retrained") else "unlearned"
         forget, retention, ulira, population, speed = (*LOOKS["retrained"][:4], LOOKS[method][4]) if method in like_retrained else LOOKS[method]
+        ulira = LOOKS["original"][2] + 0.08 if method in over_forgets else ulira
         settings = json.dumps(PARAMS.get(method, {}))
         for seed in range(seeds):
             noise = rng.normal(0, 0.004, 6)
@@ -151,6 +154,8 @@ def _cells(name: str, dataset: str, model: str, seeds: int, methods: tuple[str, 
             yield "timing", record("timing", method, 3000 + place, spread, protocol="seeds", seed=0, params=settings)
         if privacy:
             yield "attack", _attack(record, rng, method, place, ulira + shift, calibrated)
+            for found in _other_attacks(record, rng, method, place, ulira + shift) if every_attack else ():
+                yield "attack", found
         if kind == "unlearned":
             found = [{"trial": t, "params": json.dumps({**PARAMS[method], "lr": 10 ** rng.uniform(-4, 0)}), "score": 0.05 + 0.02 * t,
                       "parts": "{}", "status": "done", "chosen": t == 0} for t in range(12)]
@@ -160,13 +165,13 @@ def _cells(name: str, dataset: str, model: str, seeds: int, methods: tuple[str, 
 def _attack(record: Any, rng: np.random.Generator, method: str, place: int, leak: float, calibrated: str) -> Record:
     """A U-LiRA run with its ROC, its examples and, on the references, its calibration."""
     auc = 0.5 + 1.25 * (leak - 0.5)
-    fpr = np.logspace(-3, 0, 60)
-    roc = [{"fpr": f, "tpr": float(min(1.0, f ** (1 - 1.6 * abs(leak - 0.5))))} for f in fpr]
+    roc = _roc(leak)
     examples = [{"example": i, "label": i % 10, "n_forgotten": 16, "n_never": 320, "mu_forgotten": 6 + rng.normal(), "sigma_forgotten": 1.0,
                  "mu_never": 6.0, "sigma_never": 1.1, "balanced_accuracy": float(np.clip(rng.normal(leak, 0.05), 0, 1))} for i in range(60)]
     checks = {"retrained": [("retrained_at_chance", calibrated, leak, "interval within 0.47 to 0.53"),
                             ("planted_shift", "passed", 0.98, "recovered between 0.9 and 1.1 of what was planted")],
               "original": [("original_has_power", "passed", leak, "lower end above 0.55")]}.get(method, [])
+    checks = checks if calibrated != "absent" else []
     rows = [{"name": n, "outcome": o, "value": v, "lo": v - 0.012, "hi": v + 0.012, "bound": b} for n, o, v, b in checks]
     metrics: dict[str, Any] = {key: {"value": v, "lo": v - reach, "hi": v + reach} for key, v, reach in
                                (("balanced_accuracy", leak, 0.012), ("auc", auc, 0.015), ("tpr_at_fpr_0.1", 0.1 + leak - 0.5, 0.02),
@@ -175,3 +180,34 @@ def _attack(record: Any, rng: np.random.Generator, method: str, place: int, leak
     tables = {"roc": roc, "examples": examples, "calibration": rows}
     return record("attack", method, 4000 + place, metrics, tables, attack="u_lira", protocol="u_lira", params=json.dumps(PARAMS.get(method, {})),
                   command="python -m engine study run data/studies/embedded.yaml")
+
+
+def _roc(leak: float) -> list[Row]:
+    return [{"fpr": float(f), "tpr": float(min(1.0, f ** (1 - 1.6 * abs(leak - 0.5))))} for f in np.logspace(-3, 0, 60)]
+
+
+def _other_attacks(record: Any, rng: np.random.Generator, method: str, place: int, leak: float) -> Iterator[Record]:
+    """What stands beside U-LiRA: exposure of methods and retrained models, ceilings of originals, the rest of methods alone."""
+    def made(attack: str, metrics: dict[str, Any], tables: dict[str, list[Row]] | None = None) -> Record:
+        return record("attack", method, 4000 + place, metrics, tables, attack=attack, protocol="u_lira", params=json.dumps(PARAMS.get(method, {})))
+
+    def near(value: float, reach: float = 0.01) -> dict[str, float]:
+        return {"value": value, "lo": value - reach, "hi": value + reach}
+
+    if method == "original":
+        for ceiling in ("lira", "rmia"):
+            yield made(ceiling, {"balanced_accuracy": near(0.61), "smallest_fpr": 0.001}, {"roc": _roc(0.61)})
+        return
+    worst = 0.5 + min(3 * abs(leak - 0.5), 0.49)
+    metrics: dict[str, Any] = {"epsilon_lower_bound": round(max(0.0, 8 * (leak - 0.52)), 2), "epsilon_most": 3.02, "worst_0.05_same_data": worst + 0.01}
+    metrics |= {f"worst_{share:g}": near(worst - share) for share in (0.01, 0.05, 0.1)}
+    metrics |= {f"class_{label}": near(leak + 0.01 * (label % 3), 0.03) for label in range(10)} | {f"class_{label}_n_examples": 6 for label in range(10)}
+    chosen = [{"example": i, "label": i % 10, "half": half, "chosen": worst - 0.002 * i, "balanced_accuracy": float(np.clip(rng.normal(worst, 0.02), 0, 1))}
+              for half in (0, 1) for i in range(half * 5, half * 5 + 12)]
+    yield made("exposure", metrics, {"examples": chosen})
+    if method == "retrained":
+        return
+    yield made("versus_retrained", {"balanced_accuracy": near(leak + 0.1), "shift": -0.4, "smallest_fpr": 0.001}, {"roc": _roc(leak + 0.1)})
+    yield made("ruli", {"privacy_random_balanced_accuracy": near(leak), "privacy_vulnerable_balanced_accuracy": near(worst)})
+    yield made("forgetting_quality", {"forgetting_quality": near(max(0.0, 0.9 - 4 * abs(leak - 0.5)))})
+    yield made("klom", {"klom_forget_p95": near(5.0), "klom_forget_halved_p95": 6 + 20 * abs(leak - 0.5), "klom_forget_floor_p95": 6.1})

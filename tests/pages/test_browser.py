@@ -178,7 +178,7 @@ def test_first_page_and_navigation(context: BrowserContext, site: Site) -> None:
 
 
 @pytest.mark.parametrize(("path", "question"), [("", "What does the evidence say?"), ("/compare", "What do I trade for what?"),
-                                                ("/lab", "What happens if I run it myself?")])
+                                                ("/privacy", "Who is still exposed?"), ("/lab", "What happens if I run it myself?")])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_deep_links_work_on_the_first_visit(browser: Browser, site: Site, path: str, question: str, scheme: str) -> None:
     visitor = browser.new_context(color_scheme="dark" if scheme == "dark" else "light", viewport={"width": 400, "height": 900})
@@ -224,6 +224,17 @@ def test_compare_filter_selection_and_link(context: BrowserContext, site: Site) 
     settled(page)
     assert "methods=ga&methods=msg" in page.url
     expect(page.locator(CHART).nth(2).locator("g.mark-symbol path")).to_have_count(2, timeout=PATIENCE)
+
+
+def test_privacy_looks_at_the_method_that_is_clicked(context: BrowserContext, site: Site) -> None:
+    page = visit(context, f"{site.url}/privacy?dataset=digits")
+    square = page.locator("[class*='st-key-wide-attacks'] path[aria-label^='FT, U-LiRA:']").first
+    square.click(force=True, timeout=PATIENCE)
+    settled(page)
+    expect(page.get_by_role("radio", name="FT", exact=True)).to_be_visible(timeout=PATIENCE)
+    assert "who=ft%2Fcorrected" in page.url and "look=ft%2Fcorrected" in page.url
+    other = visit(context, page.url)
+    expect(other.get_by_role("radio", name="FT", exact=True)).to_be_checked(timeout=PATIENCE)
 
 
 def test_compare_downloads(context: BrowserContext, site: Site) -> None:

@@ -1,6 +1,7 @@
 """The questions to the store: right numbers, and the columns even where there is nothing."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -14,7 +15,8 @@ from engine.store import ingest, queries, reader, records
 from tests.pages import synthetic
 from tests.pages.conftest import Shipped
 
-QUESTIONS = [queries.results, queries.seed_runs, queries.calibration, queries.failures, queries.provenance, queries.method_versions]
+QUESTIONS = [queries.results, queries.seed_runs, queries.calibration, queries.failures, queries.provenance, queries.method_versions, queries.attacks,
+             queries.spread, queries.listed]
 
 
 def test_studies_are_newest_first(db: DuckDBPyConnection, full: Shipped) -> None:
@@ -79,6 +81,70 @@ def test_other_runs_trials_calibration(db: DuckDBPyConnection, full: Shipped) ->
     assert len(tried) == 12 and tried["chosen"].tolist() == [True] + [False] * 11 and tried["score"].is_monotonic_increasing
     checks = queries.calibration(db, study=study)
     assert set(checks["name"]) == {"original_has_power", "planted_shift", "retrained_at_chance"} and set(checks["outcome"]) == {"passed"}
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[DuckDBPyConnection]:
+    """Study `s` with three attack runs of four examples each, an older run of one of them, and an attack without numbers."""
+    def run(run_id: str, attack: str, method: str, started: str = "2026-11-20 10:00:00", **more: object) -> dict[str, object]:
+        return {"run_id": run_id, "kind": "attack", "study": "s", "method": method, "variant": "corrected", "attack": attack, "status": "done",
+                "started": started, **more}
+
+    def scored(run_id: str, accuracy: list[float | None], mu: float) -> list[dict[str, object]]:
+        return [{"run_id": run_id, "example": i, "label": i, "n_forgotten": 2, "n_never": 3, "mu_forgotten": mu, "sigma_forgotten": 1.0, "mu_never": 0.0,
+                 "sigma_never": 2.0, "balanced_accuracy": value} for i, value in enumerate(accuracy)]
+
+    def write(run: dict[str, object], **tables: list[dict[str, object]]) -> None:
+        records.write(tmp_path, records.Record(str(run["run_id"]), {"runs": [run], **tables}))
+
+    ids = ["aa01", "aa02", "aa03", "aa04", "aa05"]
+    chosen = [(0, 2, 0.9, 0.8), (0, 1, 0.7, 0.5), (1, 2, 0.8, 0.9)]  # half, example, chosen, reported
+    curve = [{"run_id": "aa01", "fpr": fpr, "tpr": 0.5 + fpr / 2} for fpr in [0.0005, *(i / 1000 for i in range(1, 1001))]]
+    write(run("aa01", "u_lira", "ga"), examples=scored("aa01", [0.5, 0.99, 1.0, None], 4.0), roc=curve,
+          metrics=[{"run_id": "aa01", "name": "auc", "value": 0.7, "lo": 0.6, "hi": 0.8}, {"run_id": "aa01", "name": "smallest_fpr", "value": 0.001}])
+    write(run("aa02", "u_lira", "ga", "2026-11-19 10:00:00"), metrics=[{"run_id": "aa02", "name": "auc", "value": 0.1}])
+    write(run("aa03", "u_lira", "retrained"), examples=scored("aa03", [0.5, 0.4, 0.6, 0.5], 0.0))
+    write(run("aa04", "exposure", "ga"), examples=[{"run_id": "aa04", "example": example, "label": example, "half": half, "chosen": c, "balanced_accuracy": r}
+                                                   for half, example, c, r in chosen])
+    write(run("aa05", "ruli", "ga", error="too few splits"))
+    write({"run_id": "ee01", "kind": "study", "study": "s", "method": "study", "status": "done", "started": "2026-11-20 10:00:00"},
+          studies=[{"run_id": "ee01", "name": "s", "title": "s", "content": ""}],
+          members=[{"run_id": "ee01", "member": member, "role": "attack", "method": "ga"} for member in ids])
+    ingest.ingest(tmp_path)
+    with reader.open_results(None, tmp_path) as db:
+        yield db
+
+
+def test_attacks_are_those_of_the_newest_runs(made: DuckDBPyConnection) -> None:
+    found = queries.attacks(made, study="ee01")
+    assert found.loc[found["name"] == "auc", ["value", "lo", "hi", "run_id"]].values.tolist() == [[0.7, 0.6, 0.8, "aa01"]]
+    blank = found[found["name"].isna()].set_index("attack")
+    assert set(blank.index) == {"u_lira", "exposure", "ruli"} and blank.loc["ruli", "error"] == "too few splits"
+
+
+def test_curves_are_thinned_and_end_where_the_models_do(made: DuckDBPyConnection) -> None:
+    found = queries.curves(made, study="ee01", attack="u_lira")
+    assert found["fpr"].is_monotonic_increasing and found["fpr"].min() >= 0.001 and found["fpr"].max() == 1.0
+    assert 90 <= len(found) <= 110 and set(found["smallest_fpr"]) == {0.001}
+    assert (found["tpr"] - 0.5 - found["fpr"] / 2).abs().max() < 1e-12
+    assert list(queries.curves(made, study="none", attack="u_lira").columns) == list(found.columns)
+
+
+def test_spread_counts_examples(made: DuckDBPyConnection) -> None:
+    found = queries.spread(made, study="ee01")
+    mine = found[found["method"] == "ga"]
+    assert dict(zip(mine["bin"], mine["examples"], strict=True)) == {20: 1, 39: 2}  # 0.99 and 1 share the last, what has no number is left out
+    assert found.loc[found["method"] == "retrained", "examples"].sum() == 4
+
+
+def test_exposed_is_in_the_order_of_the_choice(made: DuckDBPyConnection) -> None:
+    found = queries.exposed(made, study="ee01", method="ga", variant="corrected")
+    assert list(found["example"]) == [2, 1] and list(found["halves"]) == [2, 1]
+    assert found["chosen"].tolist() == pytest.approx([0.85, 0.7]) and found["reported"].tolist() == pytest.approx([0.85, 0.5])
+    assert found.loc[0, ["all_splits", "retrained", "mu_forgotten", "retrained_mu_forgotten"]].tolist() == [1.0, 0.6, 4.0, 0.0]
+    assert list(queries.listed(made, study="ee01")["example"]) == [1, 2]
+    none = queries.exposed(made, study="ee01", method="ft", variant="corrected")
+    assert none.empty and list(none.columns) == list(found.columns)
 
 
 def test_provenance_and_versions(db: DuckDBPyConnection, full: Shipped) -> None:
