@@ -61,6 +61,7 @@ study: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m bench.train --record bench/RECORDS.md $(ARGS)
 	$(BIN)/python -m bench.attack --record bench/RECORDS.md $(ARGS)
+	$(BIN)/python -m bench.growth --record bench/RECORDS.md $(filter --quick,$(ARGS))
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """What a GPU makes of the engine: correctness, roofline, throughput of every strategy beside the plain loop, and what a study would take.
 
-    python -m bench.gpu --out FILE [--seconds 300] [--device cpu --tiny]        (`bench/gpu.sh` runs the tests before it)
+    python -m bench.gpu --out FILE [--seconds 270] [--device cpu --tiny]        (`bench/gpu.sh` runs the tests before it)
 
 One file, written anew after every part, so that a run that is cut short leaves what it had. Rates are of whole training by the engine's
 own `train`: batches, augmentation, forward, backward and step, and synchronised at both ends. A strategy that no time was left for is listed.
@@ -91,7 +91,7 @@ class Bench:
         self.out, self.device, self.tiny = out, device, tiny
         self.deadline = time.perf_counter() + seconds
         self.found: dict[str, Any] = {"machine": provenance.machine(device.type), "versions": json.loads(provenance.versions()), "started": provenance.now(),
-                                      "source": provenance.source(), "command": provenance.command_line(), "parts": {}, "left_out": []}
+                                      "source": provenance.source(), "command": " ".join(["python -m bench.gpu", *sys.argv[1:]]), "parts": {}, "left_out": []}
 
     @contextmanager
     def part(self, name: str) -> Iterator[dict[str, Any]]:
@@ -303,7 +303,7 @@ def told(found: dict[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="bench.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--seconds", type=float, default=270)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="the same parts at sizes that a CPU does in a minute: does it run?")
     parser.add_argument("--tests", type=int, help="exit status of the tests that ran before")

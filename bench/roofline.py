@@ -1,7 +1,7 @@
 """What training one image costs at the least, and what the machine can do: floating-point operations and bytes, and both rates.
 
 Operations: those of every convolution and product in a forward and a backward pass, counted by torch; `nominal` as the plain module has
-them, `shortcut` as a stack does them, without the kernel taps that only ever meet padding. Bytes: every such layer reads its input and
+them, `shortcut` as a stack does them, without the taps of kernels on the smallest maps that meet padding. Bytes: every such layer reads its input and
 writes its output forward, and backward reads both and the output's gradient and writes the input's; norms, activations and pooling are
 held to be joined to them, which nobody reaches fully. Weights, gradients and momenta are moved once a step and shared by its images.
 """

@@ -1,5 +1,6 @@
 """The benchmark counts what it says, compares like with like, and adds to its records newest first."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from bench import attack, harness, train
+from bench import attack, gpu, growth, harness, roofline, train
 from bench.harness import Clock, Finished, Group, Window
 from bench.plain import Images
 from bench.tasks import TASKS
 from bench.train import Job
 from engine.attacks import u_lira
+from engine.models import catalogue as models
 
 
 class Gate:
@@ -124,3 +126,58 @@ def test_the_plain_loop_and_ours_attack_alike() -> None:
 def test_the_attack_record_says_ratio_and_growth() -> None:
     text = attack.report((64, 10, 47_500), 8.0, 1.5, 4000.0, 12, 0.55, 0.54, [((16, 10, 47_500), 2.0)])
     assert "**500 times a plain loop over examples** (target 200): 8.0 s and 1.50 GiB" in text and "| 16 x 10 | 47,500 | 7.6 | 2.0 | 263 |" in text
+
+
+def test_the_work_of_the_studys_resnet_is_what_is_published() -> None:
+    """37.0 million multiply-adds forward, thrice that with backward but for the image's gradient; 26.1 without the taps of 1x1 and
+    2x2 maps that see padding (21.7 without those at the edges of larger maps, too, which no product can leave out)."""
+    work = roofline.work(models.get("resnet18"), channels=3, side=32)
+    stem = 64 * 3 * 49 * 16 * 16
+    assert work.nominal == pytest.approx(2 * (3 * 37.0e6 - stem), rel=5e-3)
+    assert work.shortcut == pytest.approx(2 * (3 * 26.1e6 - stem), rel=5e-3)
+    assert work.bytes_at(1) - work.bytes_at(2) == work.state / 2 == 10 * 11_181_642
+
+
+def test_a_run_on_a_gpu_answers_every_part_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same parts at tiny sizes on the CPU: rates, shares of what the machine can do, kernels, and what could not be projected."""
+    monkeypatch.delenv("LETHE_DATA", raising=False)
+    monkeypatch.setattr(gpu, "plain_rate", lambda task, device, seconds: 10.0)  # a loader's process outlives what pytest allows
+    gpu.main(["--out", str(tmp_path / "gpu.json"), "--device", "cpu", "--tiny", "--tests", "0"])
+    found = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
+    assert found["executors cnn"]["right"] and found["same draw"]["right"] and found["tests"]["status"] == 0
+    part = found["throughput cnn"]
+    assert "error" not in part and part["over_plain"] == part["best"]["images_per_s"] / 10 and part["hot_spots"]
+    assert {row["executor"] for row in part["strategies"]} == {"loop", "products"} and all(row["share_of_matrix_rate"] > 0 for row in part["strategies"])
+    assert "hours" not in str(found["projection"]) and "not measured (target 10)" in capsys.readouterr().out
+
+
+def test_a_part_that_fails_is_written_down_and_the_others_go_on(tmp_path: Path) -> None:
+    bench = gpu.Bench(tmp_path / "gpu.json", torch.device("cpu"), 10.0, tiny=True)
+    with bench.part("broken"):
+        raise ValueError("no such kernel")
+    with bench.part("whole") as made:
+        made["value"] = 1
+    found = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
+    assert found["broken"] == {"error": "ValueError: no such kernel"} and found["whole"] == {"value": 1}
+
+
+def test_the_projection_multiplies_rates_by_what_a_study_shows_its_models() -> None:
+    found = {f"throughput {name}": {"best": {"images_per_s": rate}} for name, rate in (("resnet18", 1e6), ("tinyvit11m", 1e5))}
+    made = gpu.projection(found)
+    assert made["U-LiRA study on CIFAR-10"]["originals"] == pytest.approx(64 * 91 * 23_750 / 1e6 / 3600)
+    whole = made["the whole study"]
+    assert whole["cifar10"] == whole["cifar100"] == pytest.approx((5_400 * 0.1 + 180 * 0.1 + 20) * 182 * 42_500 * (1e-6 + 1e-5) / 3600)
+    assert whole["sum"] > whole["U-LiRA"] > 0
+
+
+def test_growth_trains_as_many_models_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[int] = []
+    original = growth.Stack.build
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        built.append(len(options["seeds"]))
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(growth.Stack, "build", counted)
+    assert growth.seconds(5, 2, torch.device("cpu"), growth.Recipe(epochs=1, batch=256)) > 0
+    assert built == [2, 2, 1]
