@@ -24,8 +24,8 @@ from engine.models.stack import Stack
 from engine.runtime import Rng, Run
 from engine.train import Recipe, train
 
-MODELS, REPLICAS = (1, 10, 100, 1_000), (1, 2, 4, 8, 16, 32, 64, 128)
-RECIPE, AT_ONCE = Recipe(epochs=3, batch=64), 128
+MODELS, REPLICAS = (1, 10, 100, 1_000), (1, 2, 4, 8, 16, 32, 64)
+RECIPE, AT_ONCE = Recipe(epochs=1, batch=64), 64
 
 
 def seconds(number: int, replicas: int, device: torch.device, recipe: Recipe) -> float:
@@ -67,7 +67,7 @@ def told(by_number: dict[int, float], by_replicas: dict[int, float], at_once: in
     sizes = "".join(f"| {r} | {s:.2f} | {by_replicas[min(by_replicas)] / s:.2f} |\n" for r, s in by_replicas.items())
     return f"""## {datetime.now(UTC):%Y-%m-%d}, growth ({provenance.machine(device)})
 
-Small CNNs on digits, {RECIPE.epochs} epochs, one process of one thread; commit {str(provenance.source()['commit'])[:10]}.
+Small CNNs on digits, one epoch, one process of one thread; commit {str(provenance.source()['commit'])[:10]}.
 
 | models, in stacks of {best} | seconds | ms a model |
 | --- | --- | --- |

@@ -21,6 +21,7 @@ STUDY = """
 name: gpu
 data: {dataset: digits}
 model: cnn
+numeric: {device: cuda}
 recipe: {epochs: 4, batch: 64, lr: 0.1, momentum: 0.9, weight_decay: 5.0e-4}
 seeds: {count: 2, mode: fast, precision: bf16}
 methods:
@@ -40,8 +41,7 @@ def test_fast_training_is_as_good_a_draw_as_exact_training() -> None:
 
 
 @pytest.mark.parametrize("executor", ["fused", "products"])
-def test_cells_leave_records(executor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LETHE_DEVICE", "cuda")
+def test_cells_leave_records(executor: str, tmp_path: Path) -> None:
     (tmp_path / "gpu.yaml").write_text(STUDY, encoding="utf-8")
     checked, = study.read(tmp_path / "gpu.yaml")
     settings = {method: sought.settled or {} for method, sought in checked.sought.items()}
