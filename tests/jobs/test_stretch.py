@@ -1,5 +1,7 @@
 """A study in stretches: every prefix stands by itself, nothing is computed twice, and the shards are taken in at home."""
 
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from engine.errors import BadInput
 from engine.jobs import home, stretch, study
 from engine.jobs.plan import Strategy
+from engine.jobs.provenance import ROOT
 from engine.store import ingest
 
 STUDY = """
@@ -83,3 +86,9 @@ def test_open_settings_are_refused(tmp_path: Path, lethe_home: Path) -> None:
 def test_a_strategy_is_an_executor_and_a_number(text: str) -> None:
     with pytest.raises(BadInput, match="a strategy is one of"):
         Strategy.parse(text)
+
+
+def test_a_bare_machine_will_do() -> None:
+    blocked = "import sys\nsys.modules.update(dict.fromkeys(('duckdb', 'optuna', 'streamlit', 'altair', 'plotly', 'ray')))\n"
+    done = subprocess.run([sys.executable, "-c", f"{blocked}import engine.jobs.stretch, bench.gpu"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
