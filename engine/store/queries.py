@@ -339,7 +339,7 @@ def searches(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
         SELECT coalesce(r.method, split_part(d.method, '/', 1)) AS method,
                coalesce(r.variant, nullif(split_part(d.method, '/', 2), ''), 'corrected') AS variant, d.member AS run_id,
                r.run_id IS NOT NULL AS done,
-               CASE WHEN json_array_length(r.cell -> '$.candidates') > 0 THEN 'grid'  -- a list of settings is tried whole, however others are searched
+               CASE WHEN json_array_length(r.cell -> '$.candidates') > 0 THEN 'grid'  -- a list is tried whole, however others are searched
                     WHEN r.run_id IS NOT NULL THEN coalesce(r.cell ->> '$.how.kind', 'grid') END AS kind, r.command
         FROM declared d LEFT JOIN runs r ON r.run_id = d.member AND r.status = 'done' ORDER BY ALL""", {"study": study})
 

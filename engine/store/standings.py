@@ -421,3 +421,96 @@ def _twins(seeds: pd.DataFrame, twins: pd.DataFrame) -> Floats:
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+# ---- does it hold elsewhere
+
+
+@dataclass(frozen=True)
+class Order:
+    """Pairs of entries by one metric over several cells, the better one first.
+
+    kept: told apart in two cells or more, always the same way round. turned: one way round in one cell, the other in another.
+    once: told apart in a single cell. pairs: all there are; what is in none of these is told apart nowhere.
+    """
+
+    kept: tuple[tuple[Key, Key], ...]
+    turned: tuple[tuple[Key, Key], ...]
+    once: int
+    pairs: int
+
+
+def order(tables: Sequence[Table], keys: Sequence[Key]) -> Order:
+    """What two cells agree on. keys: entries of all tables. Told apart are two that share no rank and whose 95 % intervals do not touch, and
+    one that failed from one that did not; an entry without an interval is told apart from nothing."""
+    found = [{key: (entry.rank, *_reach(entry, table.metric)) for key in keys if (entry := table.of(key))} for table in tables]
+
+    def ahead(one: Key, other: Key) -> int:
+        """In how many of the tables."""
+        return sum(ends[one][0] < ends[other][0] and ends[one][2] < ends[other][1] for ends in found)
+
+    kept: list[tuple[Key, Key]] = []
+    turned: list[tuple[Key, Key]] = []
+    once = 0
+    for at, one in enumerate(keys):
+        for other in keys[at + 1:]:
+            first, second = ahead(one, other), ahead(other, one)
+            pair = (one, other) if first >= second else (other, one)
+            if first and second:
+                turned.append(pair)
+            elif first + second > 1:
+                kept.append(pair)
+            else:
+                once += first + second
+    return Order(tuple(kept), tuple(turned), once, len(keys) * (len(keys) - 1) // 2)
+
+
+def wider(fixed: Cell, varied: Cell, metric: str, keys: Sequence[Key], *, draws: int = 2000) -> tuple[float, float, float]:
+    """How many times as far apart seeds are where splits vary too: the median over entries of the ratio of standard deviations, with a 95 %
+    bootstrap interval over seeds, all entries of a seed drawn together. NaN below three seeds, or where nothing varies."""
+    there = [key for key in keys if all(key in found.values and np.isfinite(found.values[key][metric]).all() and found.values[key][metric].std() > 0
+                                        for found in (fixed, varied))]
+    if not there or min(len(fixed.seeds), len(varied.seeds)) < 3:
+        return np.nan, np.nan, np.nan
+    first, second = (np.array([found.values[key][metric] for key in there]) for found in (fixed, varied))
+    rng = np.random.default_rng(0)
+
+    def deviation(values: Floats, drawn: bool) -> Floats:
+        """[entries, draws] of seeds drawn anew, or [entries, 1]."""
+        seeds = values.shape[1]
+        return values[:, rng.integers(seeds, size=(draws, seeds)) if drawn else np.arange(seeds)[None]].std(2, ddof=1)
+
+    with np.errstate(divide="ignore", invalid="ignore"):  # a draw may repeat one seed throughout
+        ratio = np.median(deviation(second, False) / deviation(first, False), 0)
+        redrawn = np.nanmedian(deviation(second, True) / deviation(first, True), 0)
+    lo, hi = np.nanpercentile(redrawn, [2.5, 97.5])
+    return float(ratio[0]), float(lo), float(hi)
+
+
+def accuracy_loss(found: Cell, key: Key) -> tuple[float, float, float]:
+    """Test accuracy below that of retraining, paired by seed: mean and 95 % t-interval, as fractions, larger = more lost; NaN where unknown."""
+    values = [found.values.get(one, {}).get("test_accuracy") for one in (("retrained", "corrected"), key)]
+    if any(value is None or not value.size or not np.isfinite(value).all() for value in values):
+        return np.nan, np.nan, np.nan
+    retrained, mine = values
+    assert retrained is not None and mine is not None
+    lost = retrained - mine
+    return float(lost.mean()), *interval(float(lost.mean()), float(lost.std(ddof=1)) if lost.size > 1 else np.nan, lost.size)
+
+
+def time_share(found: Cell, key: Key) -> tuple[float, float, float]:
+    """Run time as a share of retraining's: median, and the range of the repeats, which is no confidence interval; NaN where not timed."""
+    mine, whole = (_span(found, key, metric) for metric in ("unlearn_s", "retrain_s"))
+    ends = np.where(np.isnan(whole), whole[1], whole)[::-1]
+    share = mine / ends
+    return float(share[1]), float(share[0]), float(share[2])
+
+
+def _reach(entry: Entry, metric: str) -> tuple[float, float]:
+    """(best, worst) loss that its interval allows."""
+    if entry.group == "F":
+        return np.inf, np.inf
+    if np.isnan([entry.lo, entry.hi]).any():
+        return -np.inf, np.inf
+    best, _, worst = _loss_span(metric, np.array([entry.lo, entry.mean, entry.hi]))
+    return float(best), float(worst)

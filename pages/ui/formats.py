@@ -68,6 +68,8 @@ METRICS: dict[str, Metric] = {
                                           "Out of fold, forget against test, one model at a time."),
     "population/surer": Metric("Forget surer than test", "Surer", "half", "rate", "Chance that a forget example scores above a test example. "
                                "Above ½: not forgotten enough. Below: forgotten too much."),
+    "privacy_random_balanced_accuracy": Metric("RULI on random examples", "RULI, random", "half", "rate"),
+    "privacy_vulnerable_balanced_accuracy": Metric("RULI on memorised examples", "RULI, memorised", "half", "rate"),
     "js_forget": Metric("Jensen-Shannon divergence from retrained, forget", "JS (forget)", "down", "rate", "Of the outputs, in nats: 0 to 0.693."),
     "js_test": Metric("Jensen-Shannon divergence from retrained, test", "JS (test)", "down", "rate", "Of the outputs, in nats: 0 to 0.693."),
     "activation_distance_forget": Metric("Activation distance to retrained, forget", "Act. dist.", "down", "rate",
@@ -76,7 +78,14 @@ METRICS: dict[str, Metric] = {
     "agreement_test": Metric("Agreement with retrained, test", "Agree (test)", "up", "share", "Examples of which both predict the same class."),
     "zrf": Metric("Zero-retrain forgetting", "ZRF", "", "rate", "How much outputs on forget are like those of an untrained network. "
                   "Best is what retraining has."),
+    "weight_distance": Metric("Weight distance to retrained", "Weights (L2)", "down", "rate", "L2 over all weights, same seed."),
     "relative_weight_distance": Metric("Weight distance to retrained, relative", "Weights", "down", "rate", "L2, over the norm of the retrained weights."),
+    **{f"cka_{layer}": Metric(f"CKA with retrained, {words}", f"CKA {words}", "up", "rate", "How alike the same images are arranged after this "
+                              "layer; 1 = as in the retrained model of the same seed, 0 = unrelated. Linear, debiased, on test images.")
+       for layer, words in (("block1", "block 1"), ("block2", "block 2"), ("block3", "block 3"), ("block4", "block 4"), ("logits", "logits"))},
+    "relearn_epochs": Metric("Relearn time, epochs", "Relearn", "", "epochs", "Epochs of fine-tuning on forget until a model knows it as the "
+                             "original did. Best is what retraining needs: sooner, and something was left behind. At most 12."),
+    "relearn_reached": Metric("Relearned at all", "Relearned", "", "share", "Models that knew forget again in 12 epochs; the others need longer."),
     "live_share": Metric("Live weights in the selection", "Live", "", "share",
                          "Of the weights that the method chooses to redraw, move or shake, how many can influence an output at this image size."),
     "image_passes": Metric("Image passes", "Image passes", "down", "count",
@@ -87,7 +96,7 @@ GROUPS = {"G1": "within retraining noise", "G2": "close: at most half as far fro
 
 
 def number(value: float | None, kind: str) -> str:
-    """share 99.1 % | small 0.021 % | rate 0.512 | signed −0.60 | seconds 1.2 s | times 12.6× | count 12 300; a dash when missing."""
+    """share 99.1 % | small 0.021 % | rate 0.512 | signed −0.60 | seconds 1.2 s | times 12.6× | epochs 7.3 | count 12 300; a dash when missing."""
     if value is None or pd.isna(value):
         return MISSING
     match kind:
@@ -103,6 +112,8 @@ def number(value: float | None, kind: str) -> str:
             return duration(value)
         case "times":
             return f"{value:.1f}×" if value < 100 else f"{value:.0f}×"
+        case "epochs":
+            return f"{value:.1f}"
         case _:
             return f"{value:,.0f}".replace(",", THIN)
 

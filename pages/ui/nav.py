@@ -19,7 +19,11 @@ PAGES = (
     Screen("overview", "app.py", "Overview", "Evidence", ":material/insights:", "What does the evidence say?"),
     Screen("compare", "pages/compare.py", "Compare", "Evidence", ":material/scatter_plot:", "What do I trade for what?"),
     Screen("leaderboard", "pages/leaderboard.py", "Leaderboard", "Evidence", ":material/leaderboard:", "Which methods are good, consistently?"),
+    Screen("consistency", "pages/consistency.py", "Consistency", "Evidence", ":material/grid_on:", "Does it hold elsewhere?"),
     Screen("privacy", "pages/privacy.py", "Privacy", "Evidence", ":material/shield_person:", "Who is still exposed?"),
+    Screen("search", "pages/search.py", "Search", "Evidence", ":material/tune:", "How were settings found, and are they fragile?"),
+    Screen("inside", "pages/inside.py", "Inside", "Evidence", ":material/biotech:", "What changed in the model?"),
+    Screen("advisor", "pages/advisor.py", "Advisor", "Evidence", ":material/checklist:", "What should I use?"),
     Screen("lab", "pages/lab.py", "Lab", "Try it", ":material/experiment:", "What happens if I run it myself?"),
 )
 
