@@ -24,7 +24,9 @@ PAGES = (
     Screen("search", "pages/search.py", "Search", "Evidence", ":material/tune:", "How were settings found, and are they fragile?"),
     Screen("inside", "pages/inside.py", "Inside", "Evidence", ":material/biotech:", "What changed in the model?"),
     Screen("advisor", "pages/advisor.py", "Advisor", "Evidence", ":material/checklist:", "What should I use?"),
+    Screen("reproduction", "pages/reproduction.py", "Reproduction", "Evidence", ":material/fact_check:", "Do published numbers hold?"),
     Screen("lab", "pages/lab.py", "Lab", "Try it", ":material/experiment:", "What happens if I run it myself?"),
+    Screen("data", "pages/data.py", "Data", "Try it", ":material/database:", "Can I have it all?"),
 )
 
 

@@ -1,8 +1,9 @@
 """The results as pages see them: one read-only connection per state of the files, answers kept until a file changes."""
 
+import sys
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import streamlit as st
@@ -16,12 +17,15 @@ from pages.ui.formats import Rows
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "data" / "results.duckdb"
 CATALOGUE = ROOT / "data" / "catalogue.json"
+REPORTED = ROOT / "data" / "reported"
+
+Answer = TypeVar("Answer")
 
 
 def ask(question: Callable[..., pd.DataFrame], **arguments: Hashable) -> pd.DataFrame:
-    """The answer to a question of `engine.store.queries`, as a copy of one's own. Raises: StoreError."""
+    """The answer to a question of `engine.store` (a function of a cursor), as a copy of one's own. Raises: StoreError."""
     home = queue.home()
-    return _answer(question.__name__, tuple(sorted(arguments.items())), SHIPPED, home, reader.stamp(SHIPPED, home))
+    return _answer(question.__module__, question.__name__, tuple(sorted(arguments.items())), SHIPPED, home, reader.stamp(SHIPPED, home))
 
 
 def rows(question: Callable[..., pd.DataFrame], **arguments: Hashable) -> Rows:
@@ -36,11 +40,15 @@ def stamp() -> Hashable:
     return reader.stamp(SHIPPED, queue.home())
 
 
+def fetch(question: Callable[..., Answer], **arguments: Any) -> Answer:
+    """The same without keeping it: for files, which are asked for once. Raises: LetheError."""
+    with _connection(SHIPPED, queue.home(), stamp()).cursor() as db:
+        return question(db, **arguments)
+
+
 def report(title: str, run_ids: Sequence[str]) -> str:
     """The report on these stored attacks, a whole HTML file. Raises: LetheError."""
-    home = queue.home()
-    with _connection(SHIPPED, home, stamp()).cursor() as db:
-        return html.html(title, html.evidence(db, run_ids))
+    return html.html(title, fetch(html.evidence, run_ids=run_ids))
 
 
 def catalogue() -> dict[str, Any]:
@@ -61,9 +69,9 @@ def _connection(shipped: Path, home: Path, stamp: Hashable) -> DuckDBPyConnectio
 
 
 @st.cache_data(ttl=600, max_size="200MB", show_spinner=False)
-def _answer(question: str, arguments: tuple[tuple[str, Any], ...], shipped: Path, home: Path, stamp: Hashable) -> pd.DataFrame:
+def _answer(module: str, question: str, arguments: tuple[tuple[str, Any], ...], shipped: Path, home: Path, stamp: Hashable) -> pd.DataFrame:
     with _connection(shipped, home, stamp).cursor() as db:  # a connection shared by threads gives wrong rows
-        return getattr(queries, question)(db, **dict(arguments))
+        return getattr(sys.modules[module], question)(db, **dict(arguments))
 
 
 @st.cache_data(max_entries=4, show_spinner=False)

@@ -55,7 +55,8 @@ def plant(tree: Path, shipped: Shipped, *, fake: bool) -> Site:
     for name in ("app.py", "pages", "engine", ".streamlit"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tree / name)
-    shutil.copytree(ROOT / "data" / "studies", tree / "data" / "studies")
+    for folder in ("studies", "reported"):
+        shutil.copytree(ROOT / "data" / folder, tree / "data" / folder)
     shutil.copy(shipped.file, tree / "data" / "results.duckdb")
     shutil.copy(shipped.catalogue, tree / "data" / "catalogue.json")
     if fake:
