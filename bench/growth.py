@@ -75,6 +75,9 @@ Small CNNs on digits, one epoch, one process of one thread; commit {str(provenan
 | R, {at_once} models in all | seconds | times as fast as R = {min(by_replicas)} |
 | --- | --- | --- |
 {sizes}
+Cost is linear in the number of models once a stack is full. A stack shares what a step costs whatever its size; where more replicas do not
+help any more, arithmetic is all that is left, and where they hurt, their maps have outgrown the cache.
+
 `python -m bench.growth{'' if device == 'cpu' else f' --device {device}'}`
 """
 
