@@ -165,7 +165,7 @@ _BOARD = {"balanced_accuracy": "U-LiRA", "auc": "U-LiRA AUC", "mia_test": "pop. 
 
 def _leaderboard(asked: argparse.Namespace) -> tuple[Any, str]:
     from engine.registry import pick
-    from engine.store import queries, standings
+    from engine.store import queries, ranks, standings
 
     pick(asked.metric, _BOARD, "metric", "leaderboard --help")
     db = _results()
@@ -180,7 +180,7 @@ def _leaderboard(asked: argparse.Namespace) -> tuple[Any, str]:
     boards, texts = zip(*(_board(cell, asked.metric) for cell in cells), strict=True)
     if not asked.all:
         return boards[0], texts[0]
-    compared, rows = standings.compared(cells, asked.metric), standings.scored(standings.overall(cells), dict.fromkeys(standings.GOALS, 1.0))
+    compared, rows = ranks.compared(cells, asked.metric), ranks.scored(ranks.overall(cells), dict.fromkeys(ranks.GOALS, 1.0))
     across = None if compared.across is None else {
         "friedman": compared.across.statistic, "p": compared.across.p, "critical_difference": compared.across.critical,
         "average_ranks": [{"method": m, "variant": v, "rank": r} for (m, v), r in zip(compared.keys, compared.across.average.tolist(), strict=True)]}

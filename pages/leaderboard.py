@@ -7,8 +7,9 @@ import pandas as pd
 import streamlit as st
 
 from engine.errors import BadInput
-from engine.store import queries, standings
-from engine.store.standings import Cell, Comparison, Key, Overall, Table
+from engine.store import queries, ranks, standings
+from engine.store.ranks import Comparison, Overall
+from engine.store.standings import Cell, Key, Table
 from pages.ui import charts, export, filters, findings, formats, page, store, table, trust
 from pages.ui.theme import Style, look
 
@@ -52,7 +53,7 @@ def _evidence(studies: tuple[tuple[str, str, str, float], ...], variant: str | N
     cells = [standings.cell({"study": study, "dataset": dataset, "model": model, "forget_share": share},
                             *(store.ask(question, study=study) for question in standings.EVIDENCE), variant=variant)
              for study, dataset, model, share in studies]
-    return cells, standings.overall(cells), [standings.compared(cells, metric) for metric in standings.JUDGED]
+    return cells, ranks.overall(cells), [ranks.compared(cells, metric) for metric in standings.JUDGED]
 
 
 def _scope(view: page.View, cells: Sequence[Cell], choice: filters.Choice) -> None:
@@ -71,13 +72,13 @@ def _overall(view: page.View, cells: Sequence[Cell], rows: Sequence[Overall], do
     """Ranks by goal and the score that the visitor's weights give. doubts: study -> why its attack is in doubt."""
     st.subheader("Overall, by your weights", anchor=False)
     weights: dict[str, float] = {}
-    for goal, column in zip(standings.GOALS, st.columns(3, gap="medium"), strict=True):
+    for goal, column in zip(ranks.GOALS, st.columns(3, gap="medium"), strict=True):
         name, key = f"w_{goal}", f"w_{goal}@leaderboard"
         filters.linked(name, key, _WEIGHT, lambda text: int(text) if text.isdecimal() and int(text) <= _HEAVIEST else None)
         weights[goal] = column.slider(goal.capitalize(), 0, _HEAVIEST, key=key, help=f"How much {goal} counts. By {_measured(cells, goal)}.")
         filters.write(name, int(weights[goal]))
     try:
-        scored = standings.scored(rows, weights)
+        scored = ranks.scored(rows, weights)
     except BadInput:
         st.info("Give a goal that was measured a weight above 0.", icon=":material/balance:")
         scored = [(row, float("nan")) for row in rows]
@@ -89,7 +90,7 @@ def _overall(view: page.View, cells: Sequence[Cell], rows: Sequence[Overall], do
     with st.container(horizontal=True):
         export.table("lethe-leaderboard", _full(scored), table.overall_texts(shown))
     lacking = [row.key for row in rows if all(pd.isna(rank) for rank in row.ranks.values())]
-    goals = "; ".join(f"{goal} by {_measured(cells, goal)}" for goal in standings.GOALS)
+    goals = "; ".join(f"{goal} by {_measured(cells, goal)}" for goal in ranks.GOALS)
     st.caption("**Score**: the mean of the three ranks, weighted as above; 1 is best. This score is ours, no paper's. Ranks are averaged over "
                f"cells ({goals}); methods that cannot be told apart in a cell share a rank there. "
                + (f"Not in every cell, hence without ranks: {_titles(view, lacking)}. " if lacking else "")
@@ -228,15 +229,15 @@ def _full(scored: Sequence[tuple[Overall, float]]) -> pd.DataFrame:
 
 
 def _judged_by(cells: Sequence[Cell], cell: Cell, goal: str) -> str | None:
-    return standings.goal_metric(cell, goal, standings.common(cells))
+    return ranks.goal_metric(cell, goal, ranks.common(cells))
 
 
 def _measured(cells: Sequence[Cell], goal: str) -> str:
     """By which metric a goal is judged, and in how many cells where that differs."""
     found = [_judged_by(cells, cell, goal) for cell in cells]
-    kinds = [metric for metric in standings.GOALS[goal] if metric in found]
+    kinds = [metric for metric in ranks.GOALS[goal] if metric in found]
     if not kinds:
-        return f"{_WORDS[standings.GOALS[goal][0]]}, not measured yet"
+        return f"{_WORDS[ranks.GOALS[goal][0]]}, not measured yet"
     words = [_WORDS[metric] + (f" in {formats.counted(found.count(metric), 'cell')}" if found.count(metric) < len(cells) else "") for metric in kinds]
     return formats.listed(words)
 

@@ -1,4 +1,4 @@
-"""From answers of `queries` to standings: which methods are good in a cell, and in how many cells. Pure functions over frames.
+"""From answers of `queries` to standings: which methods are good in one cell (`ranks`: in all of them). Pure functions over frames.
 
 The arithmetic is `engine.metrics.ranking`'s; this is what pages and command line share, as pages may not reach into the metrics.
 A cell is a dataset with an architecture and a share to forget, shown by its largest study; an entry is a method in one variant.
@@ -23,7 +23,6 @@ Key = tuple[str, str]  # method, variant
 BEST = {"retention_deviation": 0.0, "indiscernibility": 1.0, "balanced_accuracy": 0.5, "auc": 0.5, "mia_test": 0.5, "test_accuracy": 1.0,
         "test_retention": float("inf"), "rte": float("inf"), "unlearn_s": 0.0}
 JUDGED = ("retention_deviation", "indiscernibility")  # the two in which a method has to be good
-GOALS = {"privacy": ("balanced_accuracy", "indiscernibility"), "accuracy": ("retention_deviation",), "speed": ("rte",)}  # the first that a cell has
 _BY_OWN_NOISE = ("indiscernibility", "mia_test")
 _BY_INTERVAL = ("balanced_accuracy", "auc")
 _COLLAPSED = 0.5  # of retraining's test accuracy
@@ -186,7 +185,7 @@ def place(dataset: str, model: str, forget_share: float) -> str:
 def by_mean(found: Cell, metric: str) -> list[Key]:
     """Everything in a cell, references and what is not finished included: best mean first, failures last."""
     def place(key: Key) -> tuple[bool, float, Key]:
-        return key in found.failed, float(np.nan_to_num(_loss(metric)(found.mean(key, metric)), nan=np.inf)), key
+        return key in found.failed, float(np.nan_to_num(as_loss(metric)(found.mean(key, metric)), nan=np.inf)), key
     return sorted({*found.means, *found.failed}, key=place)
 
 
@@ -195,102 +194,12 @@ def title(key: Key) -> str:
     return key[0] if key[1] == "corrected" else "/".join(key)
 
 
-# ---- across cells
-
-
-@dataclass(frozen=True)
-class Overall:
-    """One method over the cells. ranks: per goal its average shared rank among those that are in every cell, NaN where it is not one of them
-    or no cell has the goal. within: in how many of its `cells` it is G1 in both JUDGED metrics. slower: in how many it was not shown to
-    be faster than retraining. consistent: see `ranking.consistently_good`."""
-
-    method: str
-    variant: str
-    ranks: Mapping[str, float]
-    within: int
-    cells: int
-    slower: int
-    consistent: bool
-
-    @property
-    def key(self) -> Key:
-        return self.method, self.variant
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Friedman and Nemenyi on one metric. keys: in the order of `across.average`. across: None where `reason` says why not.
-    cells: how many have the metric for all of the keys."""
-
-    metric: str
-    keys: tuple[Key, ...]
-    cells: int
-    across: ranking.Across | None
-    reason: str
-
-    @property
-    def cliques(self) -> list[tuple[int, int]]:
-        """First and last, in order of average rank, of those that cannot be told apart."""
-        return [] if self.across is None else ranking.cliques(self.across.average, self.across.critical)
-
-
-def common(cells: Sequence[Cell]) -> list[Key]:
-    """Entries that are in every cell: only their ranks can be averaged."""
-    return [key for key in cells[0].keys if all(key in found.keys for found in cells)] if cells else []
-
-
-def goal_metric(found: Cell, goal: str, keys: Sequence[Key]) -> str | None:
-    """By which metric a cell judges a goal; None where it has none for all of these."""
-    return next((metric for metric in GOALS[goal] if found.has(metric, keys)), None)
-
-
-def overall(cells: Sequence[Cell]) -> list[Overall]:
-    """All entries of all cells; average ranks only for those that are in every cell."""
-    shared = common(cells)
-    by_goal: dict[str, list[Mapping[Key, float]]] = {goal: [] for goal in GOALS}
-    for found in cells:
-        for goal in GOALS:
-            if metric := goal_metric(found, goal, shared):
-                by_goal[goal].append({entry.key: entry.rank for entry in found.table(metric, shared).entries})
-    judged = [{metric: found.table(metric) for metric in JUDGED} for found in cells]
-    made: list[Overall] = []
-    for key in sorted({key for found in cells for key in found.keys}):
-        ranks = {goal: float(np.mean([r[key] for r in by_goal[goal]])) if key in shared and by_goal[goal] else np.nan for goal in GOALS}
-        places = [at for at, found in enumerate(cells) if key in found.keys]
-        groups = [(_group(judged[at][JUDGED[0]], key), _group(judged[at][JUDGED[1]], key)) for at in places]
-        speed = [cells[at].mean(key, "rte") for at in places]
-        made.append(Overall(*key, ranks, groups.count(("G1", "G1")), len(places), sum(not rte > 1 for rte in speed),
-                            ranking.consistently_good(groups, speed)))
-    return made
-
-
-def scored(rows: Sequence[Overall], weights: Mapping[str, float]) -> list[tuple[Overall, float]]:
-    """Rows with their overall score, best first: the weighted mean of average ranks, over goals that were measured; NaN for rows without ranks.
-
-    Raises: BadInput unless weights are at least 0 and one of them is above it.
-    """
-    goals = [goal for goal in GOALS if any(np.isfinite(row.ranks[goal]) for row in rows)]
-    if not goals:
-        return [(row, np.nan) for row in rows]
-    score = ranking.overall_score(np.array([[row.ranks[goal] for row in rows] for goal in goals]), [weights[goal] for goal in goals])
-    return sorted(zip(rows, score.tolist(), strict=True), key=lambda pair: (np.isnan(pair[1]), pair[1], pair[0].key))
-
-
-def compared(cells: Sequence[Cell], metric: str) -> Comparison:
-    """Average ranks of the means over cells, and how far apart they must be."""
-    keys = common(cells)
-    fitting = [found for found in cells if found.has(metric, keys)]
-    loss = np.array([[np.nan if key in found.failed else _loss(metric)(found.mean(key, metric)) for key in keys] for found in fitting])
-    reason = ranking.too_few(len(keys), len(fitting))
-    return Comparison(metric, tuple(keys), len(fitting), None if reason else ranking.across(loss), reason)
-
-
-# ---- one cell, one metric
+# ---- one metric
 
 
 def _by_seeds(found: Cell, metric: str, keys: Sequence[Key]) -> Table:
     """Paired by seed."""
-    turned = _loss(metric)
+    turned = as_loss(metric)
     values = np.array([found.values[key][metric] if key in found.values else np.full(len(found.seeds), np.nan) for key in keys])
     values = values.reshape(len(keys), len(found.seeds))
     loss, failed = turned(values), np.array([key in found.failed for key in keys], np.bool_)
@@ -320,15 +229,15 @@ def _by_seeds(found: Cell, metric: str, keys: Sequence[Key]) -> Table:
 
 def _by_intervals(found: Cell, metric: str, keys: Sequence[Key]) -> Table:
     """Attacks and run time: one estimate a method, with an interval."""
-    turned = _loss(metric)
+    turned = as_loss(metric)
     spans = [_span(found, key, metric) for key in keys]
-    losses = np.array([_loss_span(metric, span) for span in spans]).reshape(len(keys), 3)
+    losses = np.array([loss_span(metric, span) for span in spans]).reshape(len(keys), 3)
     losses[[key in found.failed for key in keys]] = np.nan
     ranks = ranking.interval_ranks(losses)
     groups: list[str | None] = ["F" if np.isnan(row[1]) else None for row in losses]
     floor, limit, note = np.nan, np.nan, ""
     if metric in _BY_INTERVAL:
-        retrained, original = (_loss_span(metric, _span(found, (name, "corrected"), metric)) for name in REFERENCES)
+        retrained, original = (loss_span(metric, _span(found, (name, "corrected"), metric)) for name in REFERENCES)
         if np.isfinite([retrained[1], original[1]]).all():
             groups = [*ranking.interval_groups(losses, retrained, float(original[1]))]
             floor, limit = (BEST[metric] + retrained[1], BEST[metric] + retrained[2])
@@ -349,9 +258,9 @@ def _null(found: Cell, metric: str) -> tuple[ranking.Null | None, float, str]:
     if metric == "retention_deviation" and found.varies == ALL_VARY:
         return _twin_null(found)
     accuracy = np.array([retrained[f"{split}_accuracy"] for split in _RETENTIONS])
-    own = _loss(metric)(retrained[metric])
+    own = as_loss(metric)(retrained[metric])
     noise = ranking.deviations(accuracy) if metric == "retention_deviation" else own
-    away = _loss(metric)(original[metric]) if original else np.array([np.nan])
+    away = as_loss(metric)(original[metric]) if original else np.array([np.nan])
     if not (np.isfinite(noise).all() and np.isfinite(away).all()):
         return None, np.nan, "No groups: the retrained or the original models lack this number at some seed."
     return ranking.deviation_null(accuracy) if metric == "retention_deviation" else ranking.own_null(own), float(away.mean()), ""
@@ -368,17 +277,17 @@ def _twin_null(found: Cell) -> tuple[ranking.Null | None, float, str]:
     return ranking.twin_null(apart), float(away.mean()), ""
 
 
-def _loss(metric: str) -> Callable[[Any], Any]:
+def as_loss(metric: str) -> Callable[[Any], Any]:
     """From a metric to what is better the smaller it is."""
     best = BEST[metric]
     return (lambda value: -value) if np.isinf(best) else (lambda value: np.abs(value - best))
 
 
-def _loss_span(metric: str, span: Floats) -> Floats:
+def loss_span(metric: str, span: Floats) -> Floats:
     """(best case, mean, worst case) as losses, of an interval (low, mean, high); the mean alone where it has no ends."""
     low, mean, high = (span[1] if np.isnan(end) else end for end in span)
-    ends = sorted(float(_loss(metric)(end)) for end in (low, high))
-    return np.array([0.0 if low < BEST[metric] < high else ends[0], float(_loss(metric)(mean)), ends[1]])
+    ends = sorted(float(as_loss(metric)(end)) for end in (low, high))
+    return np.array([0.0 if low < BEST[metric] < high else ends[0], float(as_loss(metric)(mean)), ends[1]])
 
 
 def _span(found: Cell, key: Key, metric: str) -> Floats:
@@ -388,11 +297,6 @@ def _span(found: Cell, key: Key, metric: str) -> Floats:
 
 def _ordered(entries: list[Entry], turned: Callable[[Any], Any]) -> tuple[Entry, ...]:
     return tuple(sorted(entries, key=lambda entry: (entry.rank, entry.group == "F", np.nan_to_num(turned(entry.mean), nan=np.inf), entry.key)))
-
-
-def _group(table: Table, key: Key) -> str | None:
-    entry = table.of(key)
-    return entry.group if entry else None
 
 
 def _failures(failures: pd.DataFrame, variant: str | None) -> dict[Key, str]:
@@ -423,68 +327,7 @@ def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-# ---- does it hold elsewhere
-
-
-@dataclass(frozen=True)
-class Order:
-    """Pairs of entries by one metric over several cells, the better one first.
-
-    kept: told apart in two cells or more, always the same way round. turned: one way round in one cell, the other in another.
-    once: told apart in a single cell. pairs: all there are; what is in none of these is told apart nowhere.
-    """
-
-    kept: tuple[tuple[Key, Key], ...]
-    turned: tuple[tuple[Key, Key], ...]
-    once: int
-    pairs: int
-
-
-def order(tables: Sequence[Table], keys: Sequence[Key]) -> Order:
-    """What two cells agree on. keys: entries of all tables. Told apart are two that share no rank and whose 95 % intervals do not touch, and
-    one that failed from one that did not; an entry without an interval is told apart from nothing."""
-    found = [{key: (entry.rank, *_reach(entry, table.metric)) for key in keys if (entry := table.of(key))} for table in tables]
-
-    def ahead(one: Key, other: Key) -> int:
-        """In how many of the tables."""
-        return sum(ends[one][0] < ends[other][0] and ends[one][2] < ends[other][1] for ends in found)
-
-    kept: list[tuple[Key, Key]] = []
-    turned: list[tuple[Key, Key]] = []
-    once = 0
-    for at, one in enumerate(keys):
-        for other in keys[at + 1:]:
-            first, second = ahead(one, other), ahead(other, one)
-            pair = (one, other) if first >= second else (other, one)
-            if first and second:
-                turned.append(pair)
-            elif first + second > 1:
-                kept.append(pair)
-            else:
-                once += first + second
-    return Order(tuple(kept), tuple(turned), once, len(keys) * (len(keys) - 1) // 2)
-
-
-def wider(fixed: Cell, varied: Cell, metric: str, keys: Sequence[Key], *, draws: int = 2000) -> tuple[float, float, float]:
-    """How many times as far apart seeds are where splits vary too: the median over entries of the ratio of standard deviations, with a 95 %
-    bootstrap interval over seeds, all entries of a seed drawn together. NaN below three seeds, or where nothing varies."""
-    there = [key for key in keys if all(key in found.values and np.isfinite(found.values[key][metric]).all() and found.values[key][metric].std() > 0
-                                        for found in (fixed, varied))]
-    if not there or min(len(fixed.seeds), len(varied.seeds)) < 3:
-        return np.nan, np.nan, np.nan
-    first, second = (np.array([found.values[key][metric] for key in there]) for found in (fixed, varied))
-    rng = np.random.default_rng(0)
-
-    def deviation(values: Floats, drawn: bool) -> Floats:
-        """[entries, draws] of seeds drawn anew, or [entries, 1]."""
-        seeds = values.shape[1]
-        return values[:, rng.integers(seeds, size=(draws, seeds)) if drawn else np.arange(seeds)[None]].std(2, ddof=1)
-
-    with np.errstate(divide="ignore", invalid="ignore"):  # a draw may repeat one seed throughout
-        ratio = np.median(deviation(second, False) / deviation(first, False), 0)
-        redrawn = np.nanmedian(deviation(second, True) / deviation(first, True), 0)
-    lo, hi = np.nanpercentile(redrawn, [2.5, 97.5])
-    return float(ratio[0]), float(lo), float(hi)
+# ---- what a method costs
 
 
 def accuracy_loss(found: Cell, key: Key) -> tuple[float, float, float]:
@@ -504,13 +347,3 @@ def time_share(found: Cell, key: Key) -> tuple[float, float, float]:
     ends = np.where(np.isnan(whole), whole[1], whole)[::-1]
     share = mine / ends
     return float(share[1]), float(share[0]), float(share[2])
-
-
-def _reach(entry: Entry, metric: str) -> tuple[float, float]:
-    """(best, worst) loss that its interval allows."""
-    if entry.group == "F":
-        return np.inf, np.inf
-    if np.isnan([entry.lo, entry.hi]).any():
-        return -np.inf, np.inf
-    best, _, worst = _loss_span(metric, np.array([entry.lo, entry.mean, entry.hi]))
-    return float(best), float(worst)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from engine.store.standings import Comparison, Entry, Key, Table
+from engine.store.ranks import Comparison
+from engine.store.standings import Entry, Key, Table
 from pages.ui import formats, labels, vega
 from pages.ui.formats import Row, Rows
 from pages.ui.theme import Look, Style, look

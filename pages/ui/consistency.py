@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from engine.store import queries, standings
-from engine.store.standings import Key, Order
+from engine.store import queries, ranks, standings
+from engine.store.ranks import Order
+from engine.store.standings import Key
 from pages.ui import formats
 from pages.ui.formats import counted, listed
 from pages.ui.places import Place, where
@@ -31,7 +32,7 @@ def answer(found: Sequence[Place], metric: str, looks: Mapping[str, Look]) -> st
     if len(keys) < 2:
         return (f"{counted(len(trusted), 'cell')} have {label}, but {'only one method is' if keys else 'no method is'} in all of them, so there is "
                 f"no order to compare. {out}").rstrip()
-    pairs = _pairs(standings.order([place.common for place in trusted], keys), len(trusted), label, looks)
+    pairs = _pairs(ranks.order([place.common for place in trusted], keys), len(trusted), label, looks)
     return " ".join(filter(None, (pairs, _best(trusted, keys, looks), out)))
 
 
@@ -94,7 +95,7 @@ def over_splits(fixed: Place, varied: Place, keys: Sequence[Key], looks: Mapping
     """How much more varies with the split than with the initialisation, and whose group depends on it."""
     metric = fixed.table.metric
     both = [key for key in keys if fixed.table.of(key) and varied.table.of(key)]
-    ratio, lo, hi = standings.wider(fixed.cell, varied.cell, metric, both) if metric in queries.SEED_METRICS else (float("nan"),) * 3
+    ratio, lo, hi = ranks.wider(fixed.cell, varied.cell, metric, both) if metric in queries.SEED_METRICS else (float("nan"),) * 3
     if pd.isna(ratio):
         first = "How much more varies with the split than with the initialisation cannot be told: both studies need three or more seeds of it."
     else:

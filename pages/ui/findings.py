@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from engine.store.standings import Cell, Key, Overall
+from engine.store.ranks import Overall
+from engine.store.standings import Cell, Key
 from pages.ui import formats
 from pages.ui.formats import Row, Rows, listed, number
 from pages.ui.theme import Look, look

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 from pandas.io.formats.style import Styler
 
-from engine.store import queries, standings
+from engine.store import queries, ranks, standings
 from pages.ui import findings, formats, trust
 from pages.ui.attacks import Matrix, shown
 from pages.ui.formats import Row, Rows
@@ -105,11 +105,11 @@ def standing_configured(table: standings.Table) -> dict[str, Any]:
     }
 
 
-def overall(rows: Sequence[tuple[standings.Overall, float]], looks: Mapping[str, Look]) -> pd.DataFrame:
+def overall(rows: Sequence[tuple[ranks.Overall, float]], looks: Mapping[str, Look]) -> pd.DataFrame:
     """Methods over all cells, best score first."""
     return pd.DataFrame([{
         "Method": look(looks, row.method).title(row.variant), "Score ↓": score,
-        **{f"{goal.capitalize()} rank": row.ranks[goal] for goal in standings.GOALS},
+        **{f"{goal.capitalize()} rank": row.ranks[goal] for goal in ranks.GOALS},
         "Within noise in both": f"{row.within} of {formats.counted(row.cells, 'cell')}",
         "Faster than retraining": f"{row.cells - row.slower} of {formats.counted(row.cells, 'cell')}",
         "Consistently good": "yes" if row.consistent else "no",
@@ -133,7 +133,7 @@ def overall_texts(shown: pd.DataFrame) -> pd.DataFrame:
 def overall_configured() -> dict[str, Any]:
     score = st.column_config.NumberColumn("Score ↓", format="%.2f", help="Weighted mean of the three ranks; ours, 1 is best")
     found: dict[str, Any] = {"Method": st.column_config.TextColumn("Method", pinned=True), "Score ↓": score}
-    for goal in standings.GOALS:
+    for goal in ranks.GOALS:
         found[f"{goal.capitalize()} rank"] = st.column_config.NumberColumn(format="%.2f", help="Average over the cells of the rank in each")
     return found
 

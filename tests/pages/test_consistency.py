@@ -12,7 +12,7 @@ import altair as alt
 import numpy as np
 import pytest
 
-from engine.store import queries, reader, standings
+from engine.store import queries, ranks, reader, standings
 from engine.store.standings import Cell, Entry, Key, Table
 from pages.ui import across, charts, consistency, export, formats, places, theme
 from pages.ui.places import Place
@@ -85,11 +85,11 @@ def table(*spans: tuple[Key, float, float, float, float], failed: Key | None = N
 def test_pairs_are_kept_or_turned() -> None:
     here = table((MSG, 0.01, 0.005, 0.015, 1), (FT, 0.05, 0.04, 0.06, 2), (GA, 0.09, 0.08, 0.10, 3))
     there = table((FT, 0.01, 0.005, 0.015, 1), (MSG, 0.05, 0.04, 0.06, 2), (GA, 0.09, 0.08, 0.10, 3))
-    assert standings.order([here, here], KEYS) == standings.Order(((MSG, FT), (MSG, GA), (FT, GA)), (), 0, 3)
-    found = standings.order([here, there], KEYS)
+    assert ranks.order([here, here], KEYS) == ranks.Order(((MSG, FT), (MSG, GA), (FT, GA)), (), 0, 3)
+    found = ranks.order([here, there], KEYS)
     assert found.turned == ((MSG, FT),) and found.kept == ((MSG, GA), (FT, GA)) and found.once == 0
-    assert standings.order([here, here, there], KEYS).turned == ((MSG, FT),)  # the side that most cells take is named first
-    assert standings.order([there, there, here], KEYS).turned == ((FT, MSG),)
+    assert ranks.order([here, here, there], KEYS).turned == ((MSG, FT),)  # the side that most cells take is named first
+    assert ranks.order([there, there, here], KEYS).turned == ((FT, MSG),)
 
 
 def test_what_shares_a_rank_or_touches_is_not_told_apart() -> None:
@@ -98,14 +98,14 @@ def test_what_shares_a_rank_or_touches_is_not_told_apart() -> None:
     touching = table((MSG, 0.01, 0.005, 0.045, 1), (FT, 0.05, 0.04, 0.06, 2))
     unknown = table((MSG, 0.01, NAN, NAN, 1), (FT, 0.05, NAN, NAN, 2))
     for other in (shared, touching, unknown):
-        assert standings.order([apart, other], KEYS[:2]) == standings.Order((), (), 1, 1)
+        assert ranks.order([apart, other], KEYS[:2]) == ranks.Order((), (), 1, 1)
 
 
 def test_a_failure_comes_after_all_that_did_not_fail() -> None:
     lost = table((FT, 0.05, NAN, NAN, 1), (MSG, NAN, NAN, NAN, 2), failed=MSG)
-    assert standings.order([lost, lost], KEYS[:2]).kept == ()  # a single seed has no interval: nothing is told apart from it but a failure
+    assert ranks.order([lost, lost], KEYS[:2]).kept == ()  # a single seed has no interval: nothing is told apart from it but a failure
     fine = table((FT, 0.05, 0.04, 0.06, 1), (MSG, NAN, NAN, NAN, 2), failed=MSG)
-    assert standings.order([fine, fine], KEYS[:2]).kept == ((FT, MSG),)
+    assert ranks.order([fine, fine], KEYS[:2]).kept == ((FT, MSG),)
 
 
 def test_the_answer_is_silent_where_it_must_be(cells: list[Cell]) -> None:
@@ -149,14 +149,14 @@ def test_wider_is_a_ratio_of_spreads(cells: list[Cell]) -> None:
         values = {key: {name: one.mean() + by * (one - one.mean()) for name, one in found.items()} for key, found in fixed.values.items()}
         return replace(fixed, values=values)
 
-    ratio, lo, hi = standings.wider(fixed, pulled(3.0), "test_accuracy", KEYS)
+    ratio, lo, hi = ranks.wider(fixed, pulled(3.0), "test_accuracy", KEYS)
     assert ratio == pytest.approx(3.0) and lo < 3 < hi and lo > 1
-    ratio, lo, hi = standings.wider(fixed, fixed, "test_accuracy", KEYS)
+    ratio, lo, hi = ranks.wider(fixed, fixed, "test_accuracy", KEYS)
     assert ratio == pytest.approx(1.0) and lo < 1 < hi
-    assert standings.wider(fixed, pulled(3.0), "test_accuracy", KEYS) == standings.wider(fixed, pulled(3.0), "test_accuracy", KEYS)
+    assert ranks.wider(fixed, pulled(3.0), "test_accuracy", KEYS) == ranks.wider(fixed, pulled(3.0), "test_accuracy", KEYS)
     two = replace(fixed, seeds=fixed.seeds[:2], values={key: {name: one[:2] for name, one in found.items()} for key, found in fixed.values.items()})
     for other, keys in ((two, KEYS), (pulled(0.0), KEYS), (fixed, [("nobody", "corrected")])):
-        assert np.isnan(standings.wider(fixed, other, "test_accuracy", keys)).all()
+        assert np.isnan(ranks.wider(fixed, other, "test_accuracy", keys)).all()
 
 
 def test_which_studies_vary_splits(many: Shipped, tmp_path: Path) -> None:

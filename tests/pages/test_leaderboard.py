@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from engine.cli import main
-from engine.store import queries, reader, standings
+from engine.store import queries, ranks, reader, standings
 from pages.ui import charts, export, findings, formats, table, theme
 from tests.pages import synthetic
 from tests.pages.conftest import Shipped, packed
@@ -118,8 +118,8 @@ def test_downloads(site: SimpleNamespace, six: Shipped) -> None:
 @pytest.mark.parametrize("style", [theme.LIGHT, theme.DARK, theme.PAPER])
 def test_charts_are_valid(cells: list[standings.Cell], style: theme.Style) -> None:
     tables = {f"{cell.dataset} · {cell.model}": cell.table("retention_deviation") for cell in cells}
-    panels = [charts.grid(tables, standings.common(cells), LOOKS, style, heading="Groups"),
-              charts.critical(standings.compared(cells, "retention_deviation"), LOOKS, style),
+    panels = [charts.grid(tables, ranks.common(cells), LOOKS, style, heading="Groups"),
+              charts.critical(ranks.compared(cells, "retention_deviation"), LOOKS, style),
               charts.standing(next(cell for cell in cells if cell.failed).table("retention_deviation"), LOOKS, style, heading="Seeds"),
               charts.standing(cells[0].table("indiscernibility"), LOOKS, style)]
     for panel in panels:
@@ -132,9 +132,9 @@ def test_what_the_charts_show(cells: list[standings.Cell]) -> None:
     failing = next(cell for cell in cells if cell.failed)
     found = charts.standing(failing.table("retention_deviation"), LOOKS, theme.LIGHT)
     assert [row["label"] for row in found["data"]["values"]] == ["MSG · G1", "CT · G3", "GA · F"]
-    grid = charts.grid({"a": failing.table("retention_deviation")}, standings.common(cells), LOOKS, theme.LIGHT)
+    grid = charts.grid({"a": failing.table("retention_deviation")}, ranks.common(cells), LOOKS, theme.LIGHT)
     assert {row["text"] for row in grid["data"]["values"]} == {"G1 · 1", "G3 · 2", "F · 3"}
-    critical = charts.critical(standings.compared(cells, "retention_deviation"), LOOKS, theme.LIGHT)
+    critical = charts.critical(ranks.compared(cells, "retention_deviation"), LOOKS, theme.LIGHT)
     assert [row["name"] for row in critical["data"]["values"]] == ["MSG", "CT", "GA"]
 
 
@@ -151,15 +151,15 @@ def test_tables_as_files(cells: list[standings.Cell]) -> None:
     shown = table.standing_texts(cells[0].table("retention_deviation"), LOOKS)
     assert "Seeds" not in shown and set(shown["Method"]) == {"MSG", "CT", "GA"} and list(shown["Rank"]) == ["1.5", "1.5", "3"]
     assert not re.search(r"[^\x00-\x7f]", export.latex(shown)) and "nan" not in export.markdown(shown)
-    overall = table.overall_texts(table.overall(standings.scored(standings.overall(cells), dict.fromkeys(standings.GOALS, 1.0)), LOOKS))
+    overall = table.overall_texts(table.overall(ranks.scored(ranks.overall(cells), dict.fromkeys(ranks.GOALS, 1.0)), LOOKS))
     assert overall.loc[0, "Method"] == "MSG" and not re.search(r"[^\x00-\x7f]", export.latex(overall))
 
 
 def test_the_answer_in_words(cells: list[standings.Cell]) -> None:
-    rows = standings.overall(cells)
+    rows = ranks.overall(cells)
     assert findings.leaderboard(cells, rows, LOOKS).endswith("U-LiRA, which looks at single examples, cannot tell it from retraining either.")
-    assert "None was attacked with U-LiRA yet." in findings.leaderboard(cells[1:], standings.overall(cells[1:]), LOOKS)
-    assert findings.leaderboard(cells[:1], standings.overall(cells[:1]), LOOKS).startswith("In the only cell so far **CT and MSG** are within")
+    assert "None was attacked with U-LiRA yet." in findings.leaderboard(cells[1:], ranks.overall(cells[1:]), LOOKS)
+    assert findings.leaderboard(cells[:1], ranks.overall(cells[:1]), LOOKS).startswith("In the only cell so far **CT and MSG** are within")
     assert findings.leaderboard(cells, [row for row in rows if row.method == "ct"], LOOKS).endswith("CT comes nearest, in 1 of 6.")
     assert findings.leaderboard([], [], LOOKS) == "No method is finished in any cell yet, so there is nothing to rank."
     for found in (findings.leaderboard(cells, [row], LOOKS) for row in rows):
@@ -175,7 +175,7 @@ def test_u_lira_may_find_out_what_the_cheap_attack_calls_good(full: Shipped, tmp
         asked = [ask(db, study=study["study"]) for ask in standings.EVIDENCE]
     asked[0].loc[asked[0]["method"] == "retrained", ["balanced_accuracy", "balanced_accuracy_lo", "balanced_accuracy_hi"]] = [0.5, 0.49, 0.51]
     cell = standings.cell(study, *asked)
-    assert "But U-LiRA, which looks at single examples, finds out MSG." in findings.leaderboard([cell], standings.overall([cell]), LOOKS)
+    assert "But U-LiRA, which looks at single examples, finds out MSG." in findings.leaderboard([cell], ranks.overall([cell]), LOOKS)
 
 
 # ---- the same from the command line

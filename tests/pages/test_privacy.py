@@ -11,7 +11,7 @@ from duckdb import DuckDBPyConnection
 from streamlit.testing.v1 import AppTest
 
 from engine.errors import RunError
-from engine.store import ingest, queries, reader, standings
+from engine.store import ingest, queries, ranks, reader, standings
 from pages.ui import attacks, charts, export, findings, formats, leaks, pictures, table, theme
 from pages.ui.trust import Trust
 from tests.pages import synthetic
@@ -176,7 +176,7 @@ def test_unchecked_numbers_are_doubtful_too(site: SimpleNamespace, attacked: Shi
 def test_leaderboard_asks_only_an_attack_that_can_be_believed(site: SimpleNamespace, attacked: Shipped, tmp_path: Any) -> None:
     with reader.open_results(attacked.file, tmp_path) as db:
         cells = [standings.cell(row, *(ask(db, study=row["study"]) for ask in standings.EVIDENCE)) for row in queries.studies(db).to_dict("records")]
-    good = [replace(row, within=3, cells=3, consistent=True) for row in standings.overall(cells) if row.method == "ga"]
+    good = [replace(row, within=3, cells=3, consistent=True) for row in ranks.overall(cells) if row.method == "ga"]
     doubts = dict.fromkeys(attacked.studies.values(), "it failed")
     assert "But U-LiRA, which looks at single examples, finds out GA." in findings.leaderboard(cells, good, LOOKS)
     assert "finds any of them out is not settled: it failed." in findings.leaderboard(cells, good, LOOKS, doubts)

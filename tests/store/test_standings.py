@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from engine.errors import BadInput
-from engine.store import queries, standings
+from engine.store import queries, ranks, standings
 from engine.store.standings import Cell
 
 NAN = float("nan")
@@ -90,7 +90,7 @@ def test_what_makes_a_method_fail(spec: Spec, why: str) -> None:
     for metric in (*standings.JUDGED, "balanced_accuracy", "rte"):
         bad = cell.table(metric).of(("bad", "corrected"))
         assert bad and (bad.group, bad.rank, bad.tied, bad.why) == ("F", 2, False, why), metric
-    assert not standings.overall([cell])[0].consistent
+    assert not ranks.overall([cell])[0].consistent
 
 
 def test_a_seed_that_diverged_or_crashed_fails_the_method() -> None:
@@ -176,46 +176,46 @@ def cells(number: int, **methods: Spec) -> list[Cell]:
 def test_overall_counts_cells_and_averages_ranks() -> None:
     found = cells(3, good={}, leaky={"mia": 0.58, "ulira": 0.65, "rte": 40}, slow={"rte": 0.9})
     found.append(made({"good": {"mia": 0.58}, "leaky": {}, "slow": {}, "rare": {}}, study={**STUDY, "model": "m3"}))
-    rows = {row.method: row for row in standings.overall(found)}
+    rows = {row.method: row for row in ranks.overall(found)}
     assert (rows["good"].within, rows["good"].cells, rows["good"].consistent) == (3, 4, False)  # 75 % of the cells
     assert (rows["slow"].within, rows["slow"].slower, rows["slow"].consistent) == (4, 3, False)
     assert (rows["rare"].cells, rows["rare"].consistent) == (1, True) and all(np.isnan(rank) for rank in rows["rare"].ranks.values())
     assert rows["leaky"].ranks["speed"] == pytest.approx((3 * 1 + 2) / 4) and rows["leaky"].ranks["privacy"] == pytest.approx((3 * 3 + 2) / 4)
-    assert standings.common(found) == [(name, "corrected") for name in ("good", "leaky", "slow")]
+    assert ranks.common(found) == [(name, "corrected") for name in ("good", "leaky", "slow")]
 
 
 def test_score_follows_the_weights() -> None:
-    rows = standings.overall(cells(1, private={"rte": 2}, quick={"mia": 0.58, "ulira": 0.65, "rte": 40}))
-    by_privacy, by_speed = (standings.scored(rows, {"privacy": p, "accuracy": 0, "speed": s})[0] for p, s in ((1, 0), (1, 3)))
+    rows = ranks.overall(cells(1, private={"rte": 2}, quick={"mia": 0.58, "ulira": 0.65, "rte": 40}))
+    by_privacy, by_speed = (ranks.scored(rows, {"privacy": p, "accuracy": 0, "speed": s})[0] for p, s in ((1, 0), (1, 3)))
     assert by_privacy[0].method == "private" and by_privacy[1] == 1
     assert by_speed[0].method == "quick" and by_speed[1] == pytest.approx((2 + 3 * 1) / 4)
     with pytest.raises(BadInput, match="at least 0"):
-        standings.scored(rows, dict.fromkeys(standings.GOALS, 0.0))
+        ranks.scored(rows, dict.fromkeys(ranks.GOALS, 0.0))
 
 
 def test_privacy_is_by_the_cheap_attack_only_where_there_is_no_other() -> None:
     attacked, bare = cells(1, a={})[0], made({"a": {"ulira": NAN, "rte": NAN}})
     keys = [("a", "corrected")]
-    assert [standings.goal_metric(cell, "privacy", keys) for cell in (attacked, bare)] == ["balanced_accuracy", "indiscernibility"]
-    assert standings.goal_metric(bare, "speed", keys) is None
-    (row,) = standings.overall([bare])
+    assert [ranks.goal_metric(cell, "privacy", keys) for cell in (attacked, bare)] == ["balanced_accuracy", "indiscernibility"]
+    assert ranks.goal_metric(bare, "speed", keys) is None
+    (row,) = ranks.overall([bare])
     assert np.isnan(row.ranks["speed"]) and row.slower == 1 and not row.consistent  # not shown to be faster
-    assert standings.scored([row], dict.fromkeys(standings.GOALS, 1.0))[0][1] == 1
+    assert ranks.scored([row], dict.fromkeys(ranks.GOALS, 1.0))[0][1] == 1
 
 
 def test_cells_are_compared_from_six_up() -> None:
     methods: dict[str, Spec] = {"a": {}, "b": {"dev": 0.03}, "c": {"dev": 0.06}}
-    few, many = (standings.compared(cells(number, **methods), "retention_deviation") for number in (5, 6))
+    few, many = (ranks.compared(cells(number, **methods), "retention_deviation") for number in (5, 6))
     assert few.across is None and "5 cells are too few" in few.reason and few.cliques == []
     assert many.across is not None and many.across.average == pytest.approx([1, 2, 3]) and many.reason == "" and many.cells == 6
     assert many.cliques == [(0, 1), (1, 2)]  # critical difference 1.35
 
 
 def test_a_failure_is_last_across_cells_too() -> None:
-    found = standings.compared(cells(6, a={"kept": 0.1}, b={}, c={"dev": 0.05}), "retention_deviation")
+    found = ranks.compared(cells(6, a={"kept": 0.1}, b={}, c={"dev": 0.05}), "retention_deviation")
     assert found.across is not None and dict(zip(found.keys, found.across.average, strict=True))[("a", "corrected")] == 3
 
 
 def test_nothing_at_all() -> None:
-    assert standings.overall([]) == [] and standings.common([]) == [] and standings.scored([], dict.fromkeys(standings.GOALS, 1.0)) == []
-    assert "two or more methods" in standings.compared([], "retention_deviation").reason
+    assert ranks.overall([]) == [] and ranks.common([]) == [] and ranks.scored([], dict.fromkeys(ranks.GOALS, 1.0)) == []
+    assert "two or more methods" in ranks.compared([], "retention_deviation").reason
