@@ -148,7 +148,7 @@ def _apart(found: tuple[Tensor, Tensor], exact: tuple[Tensor, Tensor]) -> dict[s
 
 
 def same_draw(device: torch.device, seeds: int, epochs: int) -> dict[str, Any]:
-    """Ten-seed training of the small CNN on digits by the exact path in single precision, and by every fast one in bf16: test accuracy and
+    """Training of the small CNN on digits, several seeds, by the exact path in single precision, and by every fast one in bf16: test accuracy and
     loss on the training data, mean and deviation over seeds, and whether the means differ by more than three standard errors."""
     made: dict[str, Any] = {}
     recipe = dataclasses.replace(recipe_for("digits", "cnn"), epochs=epochs)

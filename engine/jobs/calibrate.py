@@ -21,7 +21,7 @@ from engine.models.stack import PRECISIONS, Stack
 from engine.optim import SGD
 
 EXACT = {"loop": (1,)}
-ON_A_CPU = {"fused": (1, 2, 4, 8, 16)}  # batched products are slower there for every architecture
+ON_A_CPU = {"fused": (1, 2, 4, 8, 16)}  # batched products have a half to two thirds of its rate there
 ON_A_GPU = {"fused": (1, 4, 16), "products": (1, 4, 16, 32), "compiled": (4, 16, 32, 64)}
 MEASURE_S = 0.4
 NO_MORE = 0.8  # of the best rate of an executor: where more replicas fall below it, still more are not tried

@@ -40,4 +40,4 @@ class Architecture:
 
     def describe(self) -> dict[str, Any]:
         return {"name": self.name, "label": self.label, "doc": self.doc, "version": self.version,
-                "executors": ["loop", "fused"] if self.fused else ["loop"]}
+                "executors": ["loop", *(("fused", "products", "compiled") if self.fused else ())]}

@@ -8,6 +8,7 @@ Where the map is so small that a 3x3 kernel sees mostly padding, the convolution
 real pixels; the rest of the kernel gets gradient zero, as it does in the plain convolution.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -84,9 +85,9 @@ class Fused:
         weight, bias = self.params[f"{name}.weight"], self.params[f"{name}.bias"]
         return F.layer_norm(x, x.shape[-1:], eps=EPS) * weight.unsqueeze(1) + bias.unsqueeze(1)
 
-    def over_rows(self, layer: str, name: str, x: Float[Tensor, "r b h w c"]) -> Tensor:
+    def over_rows(self, layer: Callable[[str, Tensor], Tensor], name: str, x: Float[Tensor, "r b h w c"]) -> Tensor:
         """`linear` or `layer_norm` of every token."""
-        return getattr(self, layer)(name, x.flatten(1, 3)).unflatten(1, x.shape[1:4])
+        return layer(name, x.flatten(1, 3)).unflatten(1, x.shape[1:4])
 
     def kept(self, draw: int, x: Float[Tensor, "r b h w c"]) -> Float[Tensor, "r b h w c"]:
         """Stochastic depth: this branch of the images that keep it, scaled up by how rarely they do, and zero of the others."""

@@ -153,13 +153,13 @@ def fused(f: Fused, x: Tensor) -> Tensor:
 
 
 def _block(f: Fused, name: str, x: Float[Tensor, "r b h w c"], heads: int, window: int, drawn: Iterator[int]) -> Float[Tensor, "r b h w c"]:
-    tokens = f.over_rows("linear", f"{name}.attn.qkv", f.over_rows("layer_norm", f"{name}.attn.norm", x)).unflatten(-1, (heads, 3, -1))
+    tokens = f.over_rows(f.linear, f"{name}.attn.qkv", f.over_rows(f.layer_norm, f"{name}.attn.norm", x)).unflatten(-1, (heads, 3, -1))
     padding = f.linear(f"{name}.attn.qkv", f.params[f"{name}.attn.norm.bias"].unsqueeze(1)).squeeze(1).unflatten(-1, (heads, 3, -1))
     made = _attention(tokens, padding, f.params[f"{name}.attn.attention_biases"], window, tokens.shape[-1] ** -0.5)
-    x = x + f.kept(next(drawn), f.over_rows("linear", f"{name}.attn.proj", made))
+    x = x + f.kept(next(drawn), f.over_rows(f.linear, f"{name}.attn.proj", made))
     x = f.tokens(_depthwise(f, f"{name}.local_conv", f.map(x)))
-    made = F.gelu(f.over_rows("linear", f"{name}.mlp.fc1", f.over_rows("layer_norm", f"{name}.mlp.norm", x)))
-    return x + f.kept(next(drawn), f.over_rows("linear", f"{name}.mlp.fc2", made))
+    made = F.gelu(f.over_rows(f.linear, f"{name}.mlp.fc1", f.over_rows(f.layer_norm, f"{name}.mlp.norm", x)))
+    return x + f.kept(next(drawn), f.over_rows(f.linear, f"{name}.mlp.fc2", made))
 
 
 def _inverted_bottleneck(f: Fused, name: str, x: Tensor, drawn: Iterator[int] | None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -247,7 +248,13 @@ def test_torchvisions_own_state_dict_loads_and_comes_back() -> None:
 @pytest.mark.parametrize(("name", "shape"), [("cnn", (3, 32)), ("resnet18_cifar", (3, 8)), ("tinyvit11m", (3, 32))])
 def test_compiled_equals_products(name: str, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced and differentiated as the compiler does it; the code that it would generate is torch's own affair, and takes minutes."""
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    traced: list[torch.Size] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
+        traced.extend(t.shape for t in inputs if isinstance(t, Tensor) and t.dim() == 4)
+        return torch._dynamo.lookup_backend("aot_eager")(graph, inputs)
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     compiling.cache_clear()
     products, compiled = (built(name, shape, [0, 1, 2], precision="fp64", executor=executor) for executor in ("products", "compiled"))
     for size in (4, 2):  # the second as a short last batch, which is not compiled
@@ -258,6 +265,8 @@ def test_compiled_equals_products(name: str, shape: tuple[int, int], monkeypatch
             opt.zero_grad()
             ce(stack(x), y).sum().backward()
             opt.step()
+    firsts = {found[0] for found in traced}
+    assert 3 * 4 in firsts and 3 * 2 not in firsts  # the full batches of three replicas went through the compiler, the short ones did not
     state = compiled.state()
     for key, value in products.state().items():
         torch.testing.assert_close(state[key], value, rtol=0, atol=1e-10, msg=lambda m, k=key: f"{k}: {m}")
