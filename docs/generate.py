@@ -27,7 +27,8 @@ def schema_page() -> str:
     parts = [NOTE, "# Tables of the results file", (schema.__doc__ or "").strip(),
              f"Version of the schema: {schema.VERSION}. A file of an older version is migrated when it is written, one of a newer version is refused."]
     for name, columns in schema.stored().items():
-        parts += [f"## {name}", table(("column", "type", "meaning"), [(f"`{c}`", kind, meaning) for c, (kind, meaning) in columns.items()])]
+        note = ["Worked out of the tables above when results are taken in; nothing is in it that is not there."] if name in schema.ROLLUPS else []
+        parts += [f"## {name}", *note, table(("column", "type", "meaning"), [(f"`{c}`", kind, meaning) for c, (kind, meaning) in columns.items()])]
     return "\n\n".join(parts) + "\n"
 
 

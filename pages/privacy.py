@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pandas as pd
 import streamlit as st
 
-from engine.store import queries
+from engine.store import queries, schema
 from pages.ui import attacks, charts, examples, export, filters, findings, formats, leaks, page, store, table, trust
 from pages.ui.attacks import Numbers
 from pages.ui.formats import Row, Rows
@@ -219,7 +219,7 @@ def _of(rows: Rows, key: Key) -> list[Row]:
 
 def _beyond(counts: Rows, bound: float = 0.75) -> float:
     """Share of the examples that the attack is right about so often."""
-    return sum(row["examples"] for row in counts if row["bin"] >= bound * queries.BINS) / max(sum(row["examples"] for row in counts), 1)
+    return sum(row["examples"] for row in counts if row["bin"] >= bound * schema.BINS) / max(sum(row["examples"] for row in counts), 1)
 
 
 def _pick(key: str, there: Sequence[Key]) -> None:

@@ -101,6 +101,11 @@ class Splits:
         for part in index.split(batch, 1):
             yield self._gather(part[:1] if shared else part), self._labels[part]
 
+    def examples(self, split: str, at: Int[Tensor, " b"]) -> Batch:
+        """Those at these positions of a split, of each replica, for evaluation."""
+        index = self.index(split)[:, at]
+        return self._gather(index), self._labels[index]
+
     def _shuffled(self, index: Int[Tensor, "r n"], rng: Rng) -> Int[Tensor, "r n"]:
         return index.gather(1, rng.permutations(index.shape[1]).to(self.device))
 

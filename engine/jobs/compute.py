@@ -21,7 +21,8 @@ from engine.data.loader import Splits
 from engine.errors import RunError
 from engine.jobs import provenance
 from engine.jobs.cells import Cell
-from engine.jobs.measure import Metrics, Others, seeds_metrics, u_lira_metrics
+from engine.jobs.insides import Inside, insides
+from engine.jobs.measure import Metrics, Others, seeds_metrics, seeds_outputs, u_lira_metrics
 from engine.models import catalogue as models
 from engine.models.live import LiveShare, live
 from engine.models.stack import PRECISIONS, Stack
@@ -69,10 +70,10 @@ def compute(cells: Sequence[Cell], context: Context) -> list[records.Record]:
     selected = _Selected(cells)
     made = execute(cells, stack, data, Run(Rng([seed_of("order", c.run_id) for c in cells]), heard, selected))
     images = [(int(f), int(b)) for f, b in zip(made.forward_images, made.backward_images, strict=True)]
-    measured, scores = _measure(cells, made, stack, data, context)
+    measured, scores, inside = _measure(cells, made, stack, data, context)
     measured = [m and {**m, **selected.metrics(r)} for r, m in enumerate(measured)]
     wall = time.perf_counter() - clock
-    return [_publish(cell, r, made, context, curves, measured[r], None if scores is None else scores[r], images[r], started, wall)
+    return [_publish(cell, r, made, context, curves, measured[r], inside[r], None if scores is None else scores[r], images[r], started, wall)
             for r, cell in enumerate(cells)]
 
 
@@ -142,16 +143,23 @@ def _weights(original: Cell, context: Context) -> dict[str, Tensor]:
     raise RunError(f"the {original.kind} model {original.run_id} that this run starts from is not in {places[0].parent.parent}; run the study again")
 
 
-def _measure(cells: Sequence[Cell], stack: Stack, start: Stack, data: Splits, context: Context) -> tuple[list[Metrics | None], np.ndarray | None]:
-    """Metrics of every replica, None where it diverged; and phi [R, n_pool] for U-LiRA. start: what it was made from."""
-    if cells[0].data.protocol == "seeds":
-        references = [None if c.kind == "retrained" else context.references.get(c.retrained.run_id) for c in cells]
-        if missing := [c.retrained.run_id for c, ref in zip(cells, references, strict=True) if ref is None and c.kind != "retrained"]:
-            raise RunError(f"the retrained models {missing} that these runs are compared with are not at hand; run the study again")
-        measured, scores = seeds_metrics(stack, data, references, _others(cells, stack, start, context)), None
-    else:
+def _measure(cells: Sequence[Cell], stack: Stack, start: Stack, data: Splits,
+             context: Context) -> tuple[list[Metrics | None], np.ndarray | None, Sequence[Inside | None]]:
+    """Metrics of every replica, None where it diverged; phi [R, n_pool] for U-LiRA; and what else is known of models of many seeds.
+
+    start: what it was made from.
+    """
+    finite = stack.finite().tolist()
+    if cells[0].data.protocol != "seeds":
         measured, scores = u_lira_metrics(stack, data)
-    return [m if fine else None for m, fine in zip(measured, stack.finite().tolist(), strict=True)], scores
+        return [m if fine else None for m, fine in zip(measured, finite, strict=True)], scores, [None] * len(cells)
+    references = [None if c.kind == "retrained" else context.references.get(c.retrained.run_id) for c in cells]
+    if missing := [c.retrained.run_id for c, ref in zip(cells, references, strict=True) if ref is None and c.kind != "retrained"]:
+        raise RunError(f"the retrained models {missing} that these runs are compared with are not at hand; run the study again")
+    found, others = seeds_outputs(stack, data), _others(cells, stack, start, context)
+    measured = [m if fine else None for m, fine in zip(seeds_metrics(stack, data, references, others, found), finite, strict=True)]
+    inside = insides(stack, data, found, others, [m is not None for m in measured])
+    return [m and {**m, **(i.metrics if i else {})} for m, i in zip(measured, inside, strict=True)], None, inside
 
 
 def _others(cells: Sequence[Cell], stack: Stack, start: Stack, context: Context) -> Others:
@@ -171,7 +179,7 @@ def _others(cells: Sequence[Cell], stack: Stack, start: Stack, context: Context)
 
 
 def _publish(cell: Cell, r: int, stack: Stack, context: Context, curves: list[tuple[int, str, Tensor]], measured: Metrics | None,
-             scores: np.ndarray | None, images: tuple[int, int], started: str, wall: float) -> records.Record:
+             inside: Inside | None, scores: np.ndarray | None, images: tuple[int, int], started: str, wall: float) -> records.Record:
     run_id, whole = cell.run_id, measured is not None
     metrics = {"forward_passes": images[0], "backward_passes": images[1], "image_passes": sum(images)} | (measured or {})
     row = run_row(cell, context) | {
@@ -182,6 +190,8 @@ def _publish(cell: Cell, r: int, stack: Stack, context: Context, curves: list[tu
     tables = {"runs": [row], "metrics": [{"run_id": run_id, "name": n, "value": float(v)} for n, v in metrics.items() if math.isfinite(v)]}
     if cell.data.protocol == "seeds":
         tables["curves"] = [{"run_id": run_id, "epoch": e, "name": n, "value": float(v[r])} for e, n, v in curves if bool(torch.isfinite(v[r]))]
+    if inside is not None:
+        tables |= {table: [{"run_id": run_id, **row} for row in rows] for table, rows in inside.tables.items()}
     record = records.Record(run_id, tables)
 
     def files(folder: Path) -> None:

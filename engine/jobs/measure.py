@@ -71,15 +71,22 @@ class Others:
     seeds: Sequence[int] = ()
 
 
-def seeds_metrics(stack: Stack, data: Splits, references: Sequence[Metrics | None], others: Others | None = None) -> list[Metrics | None]:
+def seeds_outputs(stack: Stack, data: Splits) -> dict[str, Outputs]:
+    """By split, of the four."""
+    return {split: outputs(stack, data, split) for split in ("retain", "forget", "val", "test")}
+
+
+def seeds_metrics(stack: Stack, data: Splits, references: Sequence[Metrics | None], others: Others | None = None,
+                  found: dict[str, Outputs] | None = None) -> list[Metrics | None]:
     """Accuracies on the four splits, retention against the retrained model of the same seed, population attacks, for each replica.
 
     `references[r]`: the metrics of that retrained model, or None where replica r is itself one. With the models themselves also how close
     outputs, activations and weights are to retrained; how much like untrained the outputs on forget; how soon it is where the original was.
+    found: `seeds_outputs`, where they are at hand.
     None for a replica whose outputs are not finite, or beyond any logit: it diverged, and there is no number to give.
     """
     others = others or Others()
-    found = {split: outputs(stack, data, split) for split in ("retain", "forget", "val", "test")}
+    found = found or seeds_outputs(stack, data)
     beside = _closeness(stack, found, data, others) | _relearning(stack, data, others)
     rows: list[Metrics | None] = []
     for r in range(stack.replicas):

@@ -137,6 +137,7 @@ def _publish(home: Path, start: Path | None, version: int, known: set[str]) -> I
             _migrate(db, version)
             for at in range(0, len(new), _CHUNK):
                 _insert(db, new[at:at + _CHUNK], done)
+            _roll_up(db, done.taken)
             db.execute("COMMIT")
             _close(db, "live")
         if done.taken or version < schema.VERSION or replaces:
@@ -181,6 +182,18 @@ def _insert(db: duckdb.DuckDBPyConnection, folders: list[Path], done: Ingested) 
         db.register("added", pd.DataFrame(columns))
         db.execute(f"INSERT INTO live.{table} BY NAME FROM added")
         db.unregister("added")
+
+
+def _roll_up(db: duckdb.DuckDBPyConnection, taken: list[str]) -> None:
+    """Bring the roll-ups of the attached `live` up to date with the runs that were taken in; one that it lacks is made of all runs."""
+    there = reader.columns_of(db, "live")
+    for table, (columns, select) in schema.ROLLUPS.items():
+        names, rows = ", ".join(f'"{name}"' for name in columns), select.format(at="live.")
+        if table not in there:
+            db.execute(f"CREATE TABLE live.{table} AS SELECT {names} FROM ({rows}) ORDER BY run_id")
+        elif taken:
+            db.execute(f"INSERT INTO live.{table} BY NAME SELECT {names} FROM ({rows}) WHERE run_id IN (SELECT unnest($taken)) ORDER BY run_id",
+                       {"taken": taken})
 
 
 def _value(value: Any, kind: str) -> Any:

@@ -32,24 +32,26 @@ REFERENCES = ("retrained", "original")
 _APART = ["js_forget", "js_test", "activation_distance_forget", "weight_distance", "relative_weight_distance"]
 _ALIKE = ["agreement_forget", "agreement_test", "cka_block1", "cka_block2", "cka_block3", "cka_block4", "cka_logits"]
 _AS_RETRAINED = ["retain_accuracy", "forget_accuracy", "val_accuracy", "test_accuracy", "zrf", "relearn_epochs"]
-BINS = 40  # of `spread`, over balanced accuracies from 0 to 1
 CURVE_POINTS = 100  # of `curves`, about
 FORGET_SHARE = 0.1  # of cells that do not name one: see engine.data.splits, which needs more than pages may load
 
-_MEMBERS = """
-members_once AS (SELECT DISTINCT member, role, method FROM members WHERE run_id = $study),
-mine AS (SELECT m.role, r.* FROM members_once m JOIN runs r ON r.run_id = m.member WHERE r.status = 'done')
+# of a study, what is done and not just a model that an attack or a search has looked at: those are nearly all
+_SHOWN = """
+mine AS (
+    SELECT m.role, r.* FROM (SELECT DISTINCT member, role FROM members WHERE run_id = $study AND role NOT IN ('u_lira', 'tuning')) m
+    JOIN shown_runs r ON r.run_id = m.member WHERE r.status = 'done')
 """
 # what is known of a retrained model only once there is an original lies in the original's record, as retrained/<name>
-_MEASURED = _MEMBERS + """,
+_MEASURED = _SHOWN + """,
+own AS (SELECT run_id, name, value FROM shown_metrics SEMI JOIN mine USING (run_id)),
 measured AS (
-    SELECT run_id, name, value FROM metrics WHERE NOT starts_with(name, 'retrained/')
+    FROM own WHERE NOT starts_with(name, 'retrained/')
     UNION ALL
-    SELECT r.run_id, substr(name, 11), value FROM mine o JOIN metrics USING (run_id)
+    SELECT r.run_id, substr(name, 11), value FROM mine o JOIN own USING (run_id)
     JOIN mine r ON r.kind = 'retrained' AND r.role = 'seeds' AND r.seed = o.seed AND r.split IS NOT DISTINCT FROM o.split
     WHERE o.kind = 'original' AND o.role = 'seeds' AND starts_with(name, 'retrained/'))
 """
-_ATTACKS = _MEMBERS + """,
+_ATTACKS = _SHOWN + """,
 attacks AS (FROM mine WHERE kind = 'attack' QUALIFY row_number() OVER (PARTITION BY method, variant, attack ORDER BY started DESC, run_id) = 1)
 """
 
@@ -64,20 +66,25 @@ def studies(db: DuckDBPyConnection) -> pd.DataFrame:
     return _ask(db, """
         WITH cells AS (
             SELECT m.run_id AS study, m.member, any_value(r.dataset) AS dataset, any_value(r.model) AS model,
-                   max(CAST(r.cell ->> '$.data.forget_share' AS DOUBLE)) AS forget_share, coalesce(bool_or(r.status = 'done'), false) AS done,
-                   coalesce(bool_or(r.status = 'diverged'), false) AS diverged, max(r.started) AS started
+                   coalesce(bool_or(r.status = 'done'), false) AS done, coalesce(bool_or(r.status = 'diverged'), false) AS diverged,
+                   max(r.started) AS started
             FROM members m LEFT JOIN runs r ON r.run_id = m.member GROUP BY ALL),
-        failures AS (SELECT DISTINCT split_part(run_id, '.failed-', 1) AS member FROM runs WHERE status <> 'done')
+        failures AS (SELECT DISTINCT split_part(run_id, '.failed-', 1) AS member FROM runs WHERE status <> 'done'),
+        few AS (SELECT m.run_id AS study, max(r.forget_share) AS share FROM members m JOIN shown_runs r ON r.run_id = m.member
+                WHERE m.role = 'seeds' GROUP BY m.run_id),
+        many AS (SELECT m.run_id AS study, max(CAST(r.cell ->> '$.data.forget_share' AS DOUBLE)) AS share FROM members m JOIN runs r ON r.run_id = m.member
+                 WHERE m.run_id NOT IN (SELECT study FROM few) GROUP BY m.run_id),  -- of studies without seeds
+        shares AS (FROM few UNION ALL FROM many)
         SELECT s.run_id AS study, s.name, coalesce(nullif(s.title, ''), s.name) AS title,
                coalesce(any_value(own.dataset), any_value(c.dataset)) AS dataset,
                coalesce(any_value(own.model), any_value(c.model)) AS model,
-               coalesce(max(c.forget_share), $usual) AS forget_share,
+               coalesce(any_value(shares.share), $usual) AS forget_share,
                any_value(own.started) AS started, max(c.started) FILTER (c.done) AS newest, any_value(own.command) AS command,
                count(c.member) AS planned, count(c.member) FILTER (c.done) AS done,
                count(c.member) FILTER (NOT c.done AND f.member IS NOT NULL) AS failed,
                count(c.member) FILTER (c.diverged) AS diverged
-        FROM studies s LEFT JOIN runs own ON own.run_id = s.run_id LEFT JOIN cells c ON c.study = s.run_id
-        LEFT JOIN failures f ON f.member = c.member
+        FROM studies s LEFT JOIN shown_runs own ON own.run_id = s.run_id LEFT JOIN cells c ON c.study = s.run_id
+        LEFT JOIN failures f ON f.member = c.member LEFT JOIN shares ON shares.study = s.run_id
         GROUP BY s.run_id, s.name, s.title ORDER BY started DESC NULLS LAST, s.run_id""", {"usual": FORGET_SHARE})
 
 
@@ -97,12 +104,12 @@ def results(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
             WHERE role = 'seeds' AND kind IN ('original', 'retrained', 'unlearned') AND isfinite(value) GROUP BY ALL),
         single AS (
             SELECT method, variant, name, value, NULL::DOUBLE AS deviation, 1 AS n, lo, hi
-            FROM mine JOIN metrics USING (run_id)
+            FROM mine JOIN shown_metrics USING (run_id)
             WHERE (kind = 'timing' OR (kind = 'attack' AND attack = 'u_lira')) AND isfinite(value)
             QUALIFY row_number() OVER (PARTITION BY method, variant, name ORDER BY started DESC) = 1)
         FROM per_seed UNION ALL BY NAME FROM single""", {"study": study})
     heads = _ask(db, f"""
-        WITH {_MEMBERS}
+        WITH {_SHOWN}
         SELECT method, variant, any_value(source) AS source,
                count(DISTINCT seed) FILTER (role = 'seeds' AND kind <> 'attack') AS seeds,
                arg_max(params, started) FILTER (kind = 'unlearned' AND role = 'seeds') AS params
@@ -118,18 +125,14 @@ def seed_runs(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
     | every metric of SEED_METRICS | started UTC | amortised_s | mode | executor | replicas | precision | device | threads | machine
     | commit | clean bool | command | params JSON
     """
-    rows = _ask(db, f"""
-        WITH {_MEASURED}
-        SELECT dataset, model, method, variant, seed, split, forget, run_id, kind, name, value, started, amortised_s, mode, executor, replicas,
+    heads = _ask(db, f"""
+        WITH {_SHOWN}
+        SELECT DISTINCT ON (run_id) dataset, model, method, variant, seed, split, forget, run_id, kind, started, amortised_s, mode, executor, replicas,
                precision, device, threads, machine, "commit", clean, command, params
-        FROM mine LEFT JOIN measured USING (run_id)
-        WHERE role = 'seeds' AND kind IN ('original', 'retrained', 'unlearned')
-        ORDER BY method, variant, seed""", {"study": study})
-    keys = [c for c in rows.columns if c not in ("name", "value")]
-    if rows.empty:
-        return rows[keys].assign(**{m: pd.Series(dtype=float) for m in SEED_METRICS})
-    wide = rows.pivot_table(index="run_id", columns="name", values="value", aggfunc="first").reindex(columns=list(SEED_METRICS))
-    return rows[keys].drop_duplicates("run_id").merge(wide, how="left", left_on="run_id", right_index=True).reset_index(drop=True)
+        FROM mine WHERE role = 'seeds' AND kind IN ('original', 'retrained', 'unlearned')
+        ORDER BY method, variant, seed, run_id""", {"study": study})
+    values = _ask(db, f"WITH {_MEASURED} PIVOT measured ON name IN {SEED_METRICS} USING any_value(value) GROUP BY run_id", {"study": study})
+    return heads.merge(values, how="left", on="run_id")
 
 
 def twins(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
@@ -138,10 +141,10 @@ def twins(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
     split int | run_id str | retain_accuracy, forget_accuracy, test_accuracy float
     """
     return _ask(db, f"""
-        WITH {_MEMBERS}
+        WITH {_SHOWN}
         SELECT split, run_id, max(value) FILTER (name = 'retain_accuracy') AS retain_accuracy,
                max(value) FILTER (name = 'forget_accuracy') AS forget_accuracy, max(value) FILTER (name = 'test_accuracy') AS test_accuracy
-        FROM mine JOIN metrics USING (run_id) WHERE role = 'twin' GROUP BY split, run_id ORDER BY split""", {"study": study})
+        FROM mine JOIN shown_metrics USING (run_id) WHERE role = 'twin' GROUP BY split, run_id ORDER BY split""", {"study": study})
 
 
 def other_runs(db: DuckDBPyConnection, *, study: str, method: str, variant: str) -> pd.DataFrame:
@@ -150,7 +153,7 @@ def other_runs(db: DuckDBPyConnection, *, study: str, method: str, variant: str)
     kind str | run_id str | attack str | started UTC | wall_s float | machine str | commit str | clean bool | command str
     """
     return _ask(db, f"""
-        WITH {_MEMBERS}
+        WITH {_SHOWN}
         SELECT DISTINCT kind, run_id, attack, started, wall_s, machine, "commit", clean, command FROM mine
         WHERE method = $method AND kind IN ('timing', 'attack', 'search') AND variant = $variant
         ORDER BY kind, started""", {"study": study, "method": method, "variant": variant})
@@ -162,7 +165,7 @@ def trials(db: DuckDBPyConnection, *, study: str, method: str, variant: str = "c
     trial int | params JSON | score float, smaller is better | status str | chosen bool | run_id str
     """
     return _ask(db, f"""
-        WITH {_MEMBERS}
+        WITH {_SHOWN}
         SELECT t.trial, t.params, t.score, t.status, t.chosen, t.run_id FROM trials t JOIN mine ON mine.run_id = t.run_id
         WHERE mine.method = $method AND mine.variant = $variant ORDER BY t.score NULLS LAST, t.trial""",
                 {"study": study, "method": method, "variant": variant})
@@ -175,7 +178,7 @@ def calibration(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
     | bound str, in words | run_id str
     """
     return _ask(db, f"""
-        WITH {_MEMBERS}
+        WITH {_SHOWN}
         SELECT DISTINCT mine.method, mine.attack, c.name, c.outcome, c.value, c.lo, c.hi, c.bound, c.run_id
         FROM calibration c JOIN mine ON mine.run_id = c.run_id ORDER BY c.name""", {"study": study})
 
@@ -188,7 +191,7 @@ def attacks(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
     """
     return _ask(db, f"""
         WITH {_ATTACKS}
-        SELECT method, variant, attack, m.name, m.value, m.lo, m.hi, error, attacks.run_id FROM attacks LEFT JOIN metrics m USING (run_id)
+        SELECT method, variant, attack, m.name, m.value, m.lo, m.hi, error, attacks.run_id FROM attacks LEFT JOIN shown_metrics m USING (run_id)
         ORDER BY method, variant, attack, m.name""", {"study": study})
 
 
@@ -201,7 +204,7 @@ def curves(db: DuckDBPyConnection, *, study: str, attack: str) -> pd.DataFrame:
         WITH {_ATTACKS}, points AS (
             SELECT a.method, a.variant, r.fpr, r.tpr, coalesce(s.value, min(r.fpr) OVER whole) AS smallest_fpr, a.run_id,
                    row_number() OVER (whole ORDER BY r.fpr) - 1 AS place, count(*) OVER whole AS n
-            FROM attacks a JOIN roc r USING (run_id) LEFT JOIN metrics s ON s.run_id = a.run_id AND s.name = 'smallest_fpr'
+            FROM attacks a JOIN roc r USING (run_id) LEFT JOIN shown_metrics s ON s.run_id = a.run_id AND s.name = 'smallest_fpr'
             WHERE a.attack = $attack WINDOW whole AS (PARTITION BY a.run_id))
         SELECT method, variant, fpr, tpr, smallest_fpr, run_id FROM points
         WHERE fpr >= smallest_fpr AND (place % greatest(n // $most, 1) = 0 OR place = n - 1)
@@ -211,13 +214,12 @@ def curves(db: DuckDBPyConnection, *, study: str, attack: str) -> pd.DataFrame:
 def spread(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
     """How U-LiRA's balanced accuracy is spread over examples: one row a method and bin that has any.
 
-    method str | variant str | bin int, from 0 to BINS - 1, each 1 / BINS wide | examples int
+    method str | variant str | bin int, of `schema.BINS`, each 1 / BINS wide | examples int
     """
     return _ask(db, f"""
         WITH {_ATTACKS}
-        SELECT method, variant, least(CAST(floor(e.balanced_accuracy * $bins) AS BIGINT), $bins - 1) AS bin, count(*) AS examples
-        FROM attacks JOIN examples e USING (run_id) WHERE attack = 'u_lira' AND e.balanced_accuracy IS NOT NULL
-        GROUP BY ALL ORDER BY ALL""", {"study": study, "bins": BINS})
+        SELECT method, variant, bin, examples FROM attacks JOIN example_bins USING (run_id) WHERE attack = 'u_lira'
+        ORDER BY ALL""", {"study": study})
 
 
 def exposed(db: DuckDBPyConnection, *, study: str, method: str, variant: str) -> pd.DataFrame:
@@ -262,13 +264,13 @@ def failures(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
     """
     return _ask(db, """
         WITH tried AS (
-            SELECT m.role, m.member, r.* FROM members m JOIN runs r ON split_part(r.run_id, '.failed-', 1) = m.member
-            WHERE m.run_id = $study)
+            SELECT m.role, m.member, r.* FROM (SELECT *, split_part(run_id, '.failed-', 1) AS member FROM runs WHERE status <> 'done') r
+            JOIN members m USING (member) WHERE m.run_id = $study AND m.member NOT IN (SELECT run_id FROM runs WHERE status = 'done'))
         SELECT any_value(role) AS role, any_value(kind) AS kind, any_value(method) AS method, any_value(variant) AS variant,
                any_value(seed) AS seed, any_value(split) AS split, arg_max(status, started) AS status,
                arg_max(error, started) AS error, count(*) AS attempts, arg_max(run_id, started) AS run_id,
                any_value(command) AS command
-        FROM tried GROUP BY member HAVING NOT bool_or(status = 'done') ORDER BY method, seed, split""", {"study": study})
+        FROM tried GROUP BY member ORDER BY method, seed, split""", {"study": study})
 
 
 def provenance(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
@@ -277,8 +279,8 @@ def provenance(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
     kind str | protocol str | runs int | seeds int | splits int | oldest UTC | newest UTC | hours float, of one process
     | dirty int, runs made with uncommitted changes | commits list | machines list | devices list | modes list
     """
-    return _ask(db, f"""
-        WITH {_MEMBERS}, once AS (SELECT DISTINCT ON (run_id) * FROM mine)
+    return _ask(db, """
+        WITH once AS (FROM runs WHERE status = 'done' AND run_id IN (SELECT member FROM members WHERE run_id = $study))
         SELECT kind, protocol, count(*) AS runs, count(DISTINCT seed) AS seeds, count(DISTINCT split) AS splits,
                min(started) AS oldest, max(started) AS newest, sum(amortised_s) / 3600 AS hours,
                count(*) FILTER (NOT clean) AS dirty, list(DISTINCT "commit") FILTER ("commit" IS NOT NULL) AS commits,
@@ -292,12 +294,10 @@ def method_versions(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
 
     method str | variant str | version float, NaN where the cell does not say
     """
-    rows = _ask(db, f"""
-        WITH {_MEMBERS}
-        SELECT method, variant, arg_max(cell, started) AS cell FROM mine
+    return _ask(db, f"""
+        WITH {_SHOWN}
+        SELECT method, variant, CAST(arg_max(version, started) AS DOUBLE) AS version FROM mine
         WHERE role = 'seeds' AND kind = 'unlearned' GROUP BY ALL ORDER BY ALL""", {"study": study})
-    versions = [json.loads(cell or "{}").get("versions", {}).get("method") for cell in rows["cell"]]
-    return rows[["method", "variant"]].assign(version=pd.to_numeric(pd.Series(versions, index=rows.index, dtype=object)))
 
 
 def splits(db: DuckDBPyConnection) -> pd.DataFrame:
@@ -306,7 +306,7 @@ def splits(db: DuckDBPyConnection) -> pd.DataFrame:
     study str | splits int, of retrained models that are done
     """
     return _ask(db, """
-        SELECT m.run_id AS study, count(DISTINCT r.split) AS splits FROM members m JOIN runs r ON r.run_id = m.member
+        SELECT m.run_id AS study, count(DISTINCT r.split) AS splits FROM members m JOIN shown_runs r ON r.run_id = m.member
         WHERE m.role = 'seeds' AND r.kind = 'retrained' AND r.status = 'done' GROUP BY m.run_id ORDER BY m.run_id""", {})
 
 
@@ -351,7 +351,7 @@ def all_trials(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
     | status str done | stopped | diverged | chosen bool
     """
     return _ask(db, f"""
-        WITH {_MEMBERS}, found AS (SELECT DISTINCT run_id FROM mine WHERE kind = 'search')
+        WITH {_SHOWN}, found AS (SELECT DISTINCT run_id FROM mine WHERE kind = 'search')
         SELECT t.run_id, t.trial, t.params, t.score, t.parts, t.status, t.chosen FROM trials t JOIN found USING (run_id)
         ORDER BY t.run_id, t.trial""", {"study": study})
 
@@ -361,10 +361,10 @@ def tuning_twins(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
 
     split int | name str of a metric | value float, of the first | twin float, of the second
     """
-    return _ask(db, f"""
-        WITH {_MEMBERS}, retrained AS (
-            SELECT DISTINCT run_id, split, seed, name, value FROM mine JOIN metrics USING (run_id)
-            WHERE role = 'tuning' AND kind = 'retrained' AND isfinite(value))
+    return _ask(db, """
+        WITH mine AS (FROM runs WHERE status = 'done' AND kind = 'retrained'
+                      AND run_id IN (SELECT member FROM members WHERE run_id = $study AND role = 'tuning')),
+        retrained AS (SELECT run_id, split, seed, name, value FROM mine JOIN metrics USING (run_id) WHERE isfinite(value))
         SELECT a.split, a.name, a.value, b.value AS twin
         FROM retrained a JOIN retrained b ON b.split = a.split AND b.name = a.name AND b.seed > a.seed ORDER BY ALL""", {"study": study})
 

@@ -137,17 +137,26 @@ def _create_views(db: duckdb.DuckDBPyConnection, attached: list[str]) -> None:
     db.execute("CREATE TABLE hidden AS " + ("FROM base.runs SEMI JOIN live.runs USING (run_id) SELECT run_id" if both
                                             else "SELECT ''::VARCHAR AS run_id WHERE false"))
     hides = db.execute("SELECT count(*) > 0 FROM hidden").fetchall()[0][0]  # without any, spare every query the join
-    there = {name: columns_of(db, name) for name in attached}
+    for name in attached:
+        _present(db, name)
     for table, columns in schema.stored().items():
-        parts: list[str] = []
-        for name in attached:
-            if table in there[name]:
-                picked = ", ".join(f"CAST({quoted(c) if c in there[name][table] else 'NULL'} AS {kind}) AS {quoted(c)}"
-                                   for c, (kind, _) in columns.items())
-                without = " ANTI JOIN hidden USING (run_id)" if hides and name == "base" else ""
-                parts.append(f"SELECT {picked} FROM {name}.{table}{without}")
+        parts = [f"FROM present_{name}.{table}" + (" ANTI JOIN hidden USING (run_id)" if hides and name == "base" else "") for name in attached]
         empty = ", ".join(f"CAST(NULL AS {kind}) AS {quoted(c)}" for c, (kind, _) in columns.items())
         db.execute(f"CREATE VIEW {table} AS " + (" UNION ALL ".join(parts) or f"SELECT {empty} WHERE false"))
+
+
+def _present(db: duckdb.DuckDBPyConnection, name: str) -> None:
+    """The attached file as if it had been written by the present version: a schema of views, with NULL for columns that it lacks, no
+    rows for tables that it lacks, and roll-ups worked out as they are asked for."""
+    there = columns_of(db, name)
+    db.execute(f"CREATE SCHEMA present_{name}")
+    for table, columns in schema.stored().items():
+        rows = f"{name}.{table}"
+        if table not in there:
+            rows = f"({schema.ROLLUPS[table][1].format(at=f'present_{name}.')})" if table in schema.ROLLUPS else ""
+        has = there.get(table, columns if table in schema.ROLLUPS else ())
+        picked = ", ".join(f"CAST({quoted(c) if c in has else 'NULL'} AS {kind}) AS {quoted(c)}" for c, (kind, _) in columns.items())
+        db.execute(f"CREATE VIEW present_{name}.{table} AS SELECT {picked}" + (f" FROM {rows}" if rows else " WHERE false"))
 
 
 def _stamp(path: Path | None) -> Hashable:

@@ -5,7 +5,7 @@ declaration of a study itself. A run leaves one record (`records.py`); each of i
 `run_id`, and the row of `runs` with that id is its provenance.
 """
 
-VERSION = 2  # raise on any change below and add the step to MIGRATIONS
+VERSION = 3  # raise on any change below and add the step to MIGRATIONS
 
 # table -> column -> (DuckDB type, what it means)
 TABLES: dict[str, dict[str, tuple[str, str]]] = {
@@ -56,6 +56,21 @@ TABLES: dict[str, dict[str, tuple[str, str]]] = {
         "epoch": ("BIGINT", "from 0"),
         "name": ("VARCHAR", "what `run.log` called it, e.g. loss"),
         "value": ("DOUBLE", "mean over the epoch's steps"),
+    },
+    "confusion": {
+        "run_id": ("VARCHAR", "a model of protocol `seeds`"),
+        "set": ("VARCHAR", "retain | forget | val | test"),
+        "label": ("BIGINT", "true class"),
+        "predicted": ("BIGINT", "class with the largest logit"),
+        "count": ("BIGINT", "examples; a pair that does not occur has no row"),
+    },
+    "embedding": {
+        "run_id": ("VARCHAR", "a model of protocol `seeds`; one row an example of a sample that all models of a split share"),
+        "example": ("BIGINT", "index into the dataset"),
+        "set": ("VARCHAR", "retain | forget | test"),
+        "label": ("BIGINT", "true class"),
+        "x": ("DOUBLE", "penultimate features on the first principal component, 4 digits: the original's of the same seed; a retrained model's own"),
+        "y": ("DOUBLE", "on the second"),
     },
     "roc": {
         "run_id": ("VARCHAR", "an attack"),
@@ -111,15 +126,37 @@ TABLES: dict[str, dict[str, tuple[str, str]]] = {
 # the ingester's own table
 INGESTED = {"run_id": ("VARCHAR", "a record that is in this file"), "sha256": ("VARCHAR", "of its record.json")}
 
+# Tables that the ingester works out of the rows that it takes in, run by run, so that no page has to go through the models that only an
+# attack or a search has looked at, or through every example: table -> (columns, rows of a file as SELECT; {at}: in front of its tables).
+_FEW = "NOT (r.kind IN ('original', 'retrained', 'unlearned') AND coalesce(r.protocol, '') IN ('u_lira', 'tuning'))"
+BINS = 40  # of example_bins, over balanced accuracies from 0 to 1
+ROLLUPS: dict[str, tuple[dict[str, tuple[str, str]], str]] = {
+    "shown_runs": (
+        {name: column for name, column in TABLES["runs"].items() if name != "cell"}
+        | {"version": ("BIGINT", "of the method, as `cell` has it"), "forget_share": ("DOUBLE", "as `cell` has it; null: the usual one")},
+        "SELECT r.* EXCLUDE (cell), CAST(cell ->> '$.versions.method' AS BIGINT) AS version, "
+        f"CAST(cell ->> '$.data.forget_share' AS DOUBLE) AS forget_share FROM {{at}}runs r WHERE {_FEW}"),
+    "shown_metrics": (
+        TABLES["metrics"],
+        f"SELECT m.* FROM {{at}}metrics m JOIN {{at}}runs r USING (run_id) WHERE {_FEW}"),
+    "example_bins": (
+        {"run_id": TABLES["examples"]["run_id"], "bin": ("BIGINT", f"from 0 to {BINS - 1}, each 1/{BINS} wide"),
+         "examples": ("BIGINT", "whose balanced accuracy is in it; a bin without any has no row")},
+        f"SELECT run_id, least(CAST(floor(balanced_accuracy * {BINS}) AS BIGINT), {BINS - 1}) AS bin, count(*) AS examples "
+        "FROM {at}examples r WHERE balanced_accuracy IS NOT NULL GROUP BY ALL"),
+}
+
 # version -> statements (unqualified table names) that bring a file of version - 1 up to it
 MIGRATIONS: dict[int, list[str]] = {
     2: ["ALTER TABLE examples ADD COLUMN half BIGINT", "ALTER TABLE examples ADD COLUMN chosen DOUBLE"],
+    3: ['CREATE TABLE confusion (run_id VARCHAR, "set" VARCHAR, label BIGINT, predicted BIGINT, count BIGINT)',
+        'CREATE TABLE embedding (run_id VARCHAR, example BIGINT, "set" VARCHAR, label BIGINT, x DOUBLE, y DOUBLE)'],
 }
 
 
 def stored() -> dict[str, dict[str, tuple[str, str]]]:
     """Every table of a results file: those that records fill, and the ingester's own."""
-    return {**TABLES, "ingested": INGESTED}
+    return {**TABLES, "ingested": INGESTED, **{table: columns for table, (columns, _) in ROLLUPS.items()}}
 
 
 def create_statements(catalog: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from engine.store.queries import BINS
+from engine.store.schema import BINS
 from pages.ui import formats, vega
 from pages.ui.attacks import Cell, Column, Matrix
 from pages.ui.charts import PICK

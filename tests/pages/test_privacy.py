@@ -11,7 +11,7 @@ from duckdb import DuckDBPyConnection
 from streamlit.testing.v1 import AppTest
 
 from engine.errors import RunError
-from engine.store import ingest, queries, ranks, reader, standings
+from engine.store import ingest, queries, ranks, reader, schema, standings
 from pages.ui import attacks, charts, export, findings, formats, leaks, pictures, table, theme
 from pages.ui.trust import Trust
 from tests.pages import synthetic
@@ -323,7 +323,7 @@ def test_nothing_is_drawn_below_the_smallest_rate() -> None:
 def test_spread_is_of_all_examples_and_lines_of_one_hue_differ() -> None:
     ga, srl = leaks.lines([("ga", "corrected"), ("srl", "corrected")], LOOKS).values()
     assert ga.colour == srl.colour and ga.dash != srl.dash
-    spec = leaks.spread({ga: [{"bin": 0, "examples": 1}, {"bin": queries.BINS - 1, "examples": 3}]}, theme.LIGHT)
+    spec = leaks.spread({ga: [{"bin": 0, "examples": 1}, {"bin": schema.BINS - 1, "examples": 3}]}, theme.LIGHT)
     shares = [p["share"] for p in spec["data"]["values"]]
     assert sum(shares[:-1]) == pytest.approx(1.0) and shares[-1] == shares[-2] == 0.75  # the last step ends at 1
 
