@@ -12,6 +12,8 @@ GOALS = (("Privacy", "balanced_accuracy", "mia_test", findings.privacy),
          ("Accuracy", "test_retention", None, findings.accuracy),
          ("Speed", "rte", None, findings.speed))
 _ELSEWHERE = 6
+_MARKS = ("Filled: mean with its 95 % interval. Hollow, under Privacy: the cheap population attack on the same methods. Shaded: the interval of "
+          "retrained models themselves. Each list is in its own order, best on top.")
 
 
 def body(view: page.View) -> None:
@@ -34,8 +36,7 @@ def body(view: page.View) -> None:
                 page.chart(spec, view.style, described(rows, view, goal, metric))
             else:
                 st.info("Nothing measured yet.", icon=":material/hourglass_empty:")
-    page.legend(page.families(view, rows), "Filled: mean with its 95 % interval. Hollow, under Privacy: the cheap population attack on the same "
-                "methods. Shaded: the interval of retrained models themselves. Each list is in its own order, best on top.")
+    page.legend(page.families(view, rows), _MARKS)
     _ways_on(view, rows, believed, choice)
     reading, health = st.columns(2, gap="medium")
     with reading:
@@ -66,7 +67,9 @@ def _ways_on(view: page.View, rows: Rows, believed: trust.Trust, choice: filters
             st.page_link(nav.screen(name).script, label=label, icon=nav.screen(name).icon, query_params=filters.link())
         st.space("stretch")
         if there:
-            export.figure(f"lethe-overview-{choice.dataset}-{choice.model}", build, panels=len(there))
+            export.figure(f"lethe-overview-{choice.dataset}-{choice.model}", build, panels=len(there), studies=[choice.study or ""],
+                          caption=f"Every method by {formats.listed([formats.METRICS[metric].axis for _, metric, *_ in there])}. {_MARKS} "
+                          "Line: retraining without the forgotten examples.")
 
 
 def _how_to_read() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import queue
-from engine.errors import BadInput, LetheError
+from engine.errors import BadInput, LetheError, RunError
 from engine.registry import PLUGINS
 
 Handler = Callable[[argparse.Namespace], tuple[Any, str]]  # (JSON document, text for people)
@@ -74,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     rerun.add_argument("--variant", default="corrected")
     rerun.add_argument("--study", help="name of the study whose data and recipe it follows, where several are on this data and model")
     rerun.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a hyper-parameter; may be repeated")
+    rerun.add_argument("--sweep", metavar="NAME=LOW:HIGH:COUNT", help="several values of one hyper-parameter, or NAME=VALUE,VALUE,… (up to 9)")
+    rerun.add_argument("--device", choices=["auto", "cpu", "cuda"], help="where it is computed (default: LETHE_DEVICE, else a GPU where there is one)")
     rerun.add_argument("--no-store", action="store_true", help="compute it afresh and record nothing")
     rerun.add_argument("--plan", action="store_true", help="only say how long it would take and what must be trained first")
 
@@ -109,8 +111,18 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     audit.add_argument("--example", type=Path, metavar="FILE", help="write a small example file and stop")
 
+    figures = add("export-figures", _export_figures, "every figure and table of the app's pages as files, with captions; no browser needed")
+    figures.add_argument("--page", nargs="+", action="extend", default=[], metavar="NAME", help="by its name in the address (default: all with evidence)")
+    figures.add_argument("--query", default="", metavar="NAME=VALUE&…", help="what to look at, as in the address of a page: 'dataset=digits&model=cnn'")
+    place = figures.add_mutually_exclusive_group()
+    place.add_argument("--out", type=Path, metavar="DIR", help="a folder that is made for them (default: figures)")
+    place.add_argument("--zip", type=Path, metavar="FILE", help="one file instead")
+    figures.add_argument("--format", default="pdf,svg,png", metavar="KINDS", help="of figures, some of pdf,svg,png,html (default: pdf,svg,png)")
+    figures.add_argument("--width", type=float, metavar="MM", help="of figures (default: 88 for one panel, 180 for several side by side)")
+
     take = add("ingest", _ingest, "take finished runs (or the record folders in DIR) into the results")
     take.add_argument("dir", type=Path, nargs="?")
+    take.add_argument("--rebuild", action="store_true", help="build the results file anew from the record folders alone, after some were removed or made again")
 
     verify = add("verify", _verify, "compute stored cells again and compare bit for bit")
     verify.add_argument("--cells", type=int, default=3)
@@ -129,9 +141,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _catalogue(kind: str) -> Handler:
     def handler(asked: argparse.Namespace) -> tuple[Any, str]:
-        from engine.jobs.catalogue import build
+        from engine.jobs import catalogue
 
-        rows = build()[kind]
+        catalogue.publish(queue.home())
+        rows = catalogue.build()[kind]
         return rows, "\n".join(f"{row['name']:<14} {row['label']:<22} {row['doc'].splitlines()[0] if row['doc'] else ''}" for row in rows)
 
     return handler
@@ -262,6 +275,24 @@ def _doctor(asked: argparse.Namespace) -> tuple[Any, str]:
     return document, "\n".join(f"{name:<9} {value}" for name, value in document.items())
 
 
+def _export_figures(asked: argparse.Namespace) -> tuple[Any, str]:
+    """The pages draw, in a process of their own: they stand on the engine, and it knows none of them."""
+    import subprocess
+
+    zip_file, folder = (None if place is None else str(place.expanduser().resolve()) for place in (asked.zip, asked.out or Path("figures")))
+    request = {"pages": asked.page, "query": asked.query, "kinds": [kind.strip() for kind in asked.format.split(",")], "width": asked.width,
+               "out": None if zip_file else folder, "zip": zip_file}
+    ran = subprocess.run([sys.executable, "-m", "pages.ui", json.dumps(request)], cwd=Path(__file__).resolve().parents[1],
+                         env={**os.environ, "LETHE_HOME": str(queue.home())}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
+    try:
+        document = json.loads(ran.stdout)
+    except ValueError as error:
+        raise RunError(f"the pages could not be run (exit code {ran.returncode}); what they said stands above, nothing was written") from error
+    if ran.returncode:
+        raise (BadInput if ran.returncode == BadInput.exit_code else RunError)("\n".join(document["faults"]))
+    return document, f"{document['path']}: {document['files']} files of {', '.join(document['pages'])}"
+
+
 # ---- auditing
 
 
@@ -290,7 +321,7 @@ def _audit(asked: argparse.Namespace) -> tuple[Any, str]:
 
 
 def _rerun(asked: argparse.Namespace) -> tuple[Any, str]:
-    from engine.jobs import rerun
+    from engine.jobs import catalogue, rerun, sweep
 
     faults, given = [], {}
     for item in asked.set:
@@ -298,14 +329,22 @@ def _rerun(asked: argparse.Namespace) -> tuple[Any, str]:
         if not equals:
             faults.append(f"--set {item}: must be NAME=VALUE")
         given[name.strip()] = value
+    if asked.sweep and asked.no_store:
+        faults.append("--no-store: the runs of a sweep are recorded; leave it out, or give one value with --set")
     if faults:
         raise BadInput(*faults)
-    request = rerun.ask(asked.method, asked.dataset, asked.model, asked.seed, variant=asked.variant, params=given, study=asked.study)
+    what = (asked.method, asked.dataset, asked.model, asked.seed)
+    how: dict[str, Any] = {"variant": asked.variant, "params": given, "study": asked.study, "device": asked.device}
+    swept = sweep.ask(*what, asked.sweep, **how) if asked.sweep else None
     if asked.plan:
-        document = rerun.estimate(request)
+        catalogue.publish(queue.home())  # whoever plans from a form reads it from there
+        document = rerun.estimate(rerun.ask(*what, **how)) if swept is None else sweep.estimate(swept)
         return document, "\n".join([f"about {document['seconds']:.0f} s", *(f"  {n['seconds']:6.1f} s  {n['what']}{' (stored)' if n['stored'] else ''}"
                                                                             for n in document["needs"])])
-    document = rerun.rerun(request, store=not asked.no_store)
+    if swept is not None:
+        document = sweep.run(swept)
+        return document, sweep.text(document)
+    document = rerun.rerun(rerun.ask(*what, **how), store=not asked.no_store)
     text = [f"run {document['run_id']}{' (stored before)' if document['reused'] else ''}"]
     text += [f"  {name:<22} {value:.4g}" for name, value in document["metrics"].items()]
     if "u_lira" in document:
@@ -316,7 +355,7 @@ def _rerun(asked: argparse.Namespace) -> tuple[Any, str]:
 
 def _job(asked: argparse.Namespace) -> tuple[Any, str]:
     """Run a job to its end; whatever goes wrong is in its status."""
-    from engine.jobs import rerun
+    from engine.jobs import rerun, sweep
 
     job_id, request = asked.job_id, queue.status(asked.job_id).request
 
@@ -324,15 +363,22 @@ def _job(asked: argparse.Namespace) -> tuple[Any, str]:
         for name, value in means.items():
             queue.log_point(job_id, epoch, name, float(value[0]))
 
+    def heard_all(value: sweep.Value, epoch: int, name: str, mean: float) -> None:
+        queue.log_point(job_id, epoch, name, mean, value)
+
     def told(phase: str, done: float, total: float, unit: str, rate: float | None, eta_s: float | None) -> None:
         queue.update(job_id, phase=phase, done=done, total=total, unit=unit, rate=rate, eta_s=eta_s)
 
     try:
         queue.update(job_id, phase="starting")
-        checked = rerun.ask(request["method"], request["dataset"], request["model"], request["seed"], variant=request["variant"],
-                            params=request["params"], study=request.get("study"))
-        queue.update(job_id, run_id=checked.cell.run_id)
-        document = rerun.rerun(checked, heard=heard, told=told)
+        what = (request["method"], request["dataset"], request["model"], request["seed"])
+        how: dict[str, Any] = {name: request.get(name) for name in ("variant", "params", "study", "device")}
+        if "sweep" in request:
+            document = sweep.run(sweep.ask(*what, request["sweep"], **how), heard=heard_all, told=told)
+        else:
+            checked = rerun.ask(*what, **how)
+            queue.update(job_id, run_id=checked.cell.run_id)
+            document = rerun.rerun(checked, heard=heard, told=told)
     except LetheError as error:
         queue.fail(job_id, str(error))
         raise
@@ -340,7 +386,7 @@ def _job(asked: argparse.Namespace) -> tuple[Any, str]:
         queue.fail(job_id, f"{type(error).__name__}: {error}. The traceback is in the job's log.")
         raise
     queue.finish(job_id, document)
-    return document, f"job {job_id} done: run {document['run_id']}"
+    return document, f"job {job_id} done: {', '.join(point['run_id'] for point in document.get('points', [document]))}"
 
 
 def _study_run(asked: argparse.Namespace) -> tuple[Any, str]:
@@ -383,7 +429,9 @@ def _study_plan(asked: argparse.Namespace) -> tuple[Any, str]:
 def _ingest(asked: argparse.Namespace) -> tuple[Any, str]:
     from engine.store import ingest
 
-    done = ingest.ingest(queue.home(), asked.dir)
+    if asked.rebuild and asked.dir:
+        raise BadInput(f"--rebuild: builds from the record folders under {queue.home()}; take {asked.dir} in first, without it")
+    done = ingest.rebuild(queue.home()) if asked.rebuild else ingest.ingest(queue.home(), asked.dir)
     document = {"taken": done.taken, "known": done.known, "refused": [{"folder": str(path), "reason": reason} for path, reason in done.refused]}
     lines = [f"{len(done.taken)} taken in, {len(done.known)} already known, {len(done.refused)} refused"]
     return document, "\n".join(lines + [f"  {path}: {reason}" for path, reason in done.refused])

@@ -21,10 +21,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ _JOB_ID = re.compile(r"\d{8}-\d{12}-[0-9a-f]{6}")
 _START_S = 30.0  # from the folder to the process it takes milliseconds; longer means that whoever asked was killed between
 _GRACE_S = 3.0  # for a cancelled process to go by itself
 _REQUEST = {"kind": str, "method": str, "variant": str, "dataset": str, "model": str, "seed": int, "params": dict}
+_MORE = ("study", "sweep", "device")  # texts that a request may have
 _children: list[subprocess.Popen[bytes]] = []  # started here: to be waited for when they end
 
 
@@ -72,7 +74,8 @@ def home() -> Path:
 
 
 def submit(request: Mapping[str, Any]) -> str:
-    """Start a job and return its id. `request`: kind 'rerun', method, variant, dataset, model, seed and params (by name).
+    """Start a job and return its id. `request`: kind 'rerun', method, variant, dataset, model, seed and params (by name); where it matters
+    also study (a name), sweep (as `rerun --sweep` takes it) and device.
 
     Raises: BadInput on a malformed request; RunError where the job cannot be written or started.
     """
@@ -111,11 +114,11 @@ def status(job_id: str) -> Status:
     return _status(_folder(job_id))
 
 
-def jobs(limit: int | None = None) -> list[Status]:
-    """All jobs, or the `limit` newest, newest first."""
+def jobs(limit: int | None = None, wanted: Callable[[Status], bool] = lambda _: True) -> list[Status]:
+    """All jobs that are wanted, or the `limit` newest of them, newest first; older ones are not even read."""
     folder = home() / "jobs"
     names = sorted((name for name in os.listdir(folder) if _JOB_ID.fullmatch(name)), reverse=True) if folder.is_dir() else []
-    return [_status(folder / name) for name in names[:limit]]
+    return list(islice(filter(wanted, (_status(folder / name) for name in names)), limit))
 
 
 def cancel(job_id: str) -> Status:
@@ -148,7 +151,10 @@ def result(job_id: str) -> Json | None:
 
 
 def curve(job_id: str) -> list[Json]:
-    """Points {"epoch": int, "name": str, "value": float | None} in the order they were logged. Raises: BadInput."""
+    """Points {"epoch": int, "name": str, "value": float | None} in the order they were logged; of a sweep also "of", the parameter's value.
+
+    Raises: BadInput.
+    """
     points = []
     for line in _read(_folder(job_id) / "curve.jsonl").splitlines():
         with suppress(ValueError):  # the last line may be half-written as we look
@@ -171,7 +177,8 @@ def estimate(request: Mapping[str, Any], timeout_s: float | int = 60) -> Json:
         raise BadInput(*faults)
     command = [*_COMMAND, "rerun", request["method"], "--dataset", request["dataset"], "--model", request["model"],
                "--seed", str(request["seed"]), "--variant", request["variant"], "--plan", "--json"]
-    command += ["--study", request["study"]] if request.get("study") else []
+    for name in _MORE:
+        command += [f"--{name}", request[name]] if request.get(name) else []
     for name, value in request["params"].items():
         command += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
     try:
@@ -221,15 +228,15 @@ def update(job_id: str, *, phase: str | None = None, done: float | int | None = 
             state.update(pid=os.getpid(), born=_born(os.getpid()))
 
 
-def log_point(job_id: str, epoch: int, name: str, value: float | int) -> None:
-    """Said by the job's own process: one point of a progress curve; a value that is not finite becomes null.
+def log_point(job_id: str, epoch: int, name: str, value: float | int, of: float | int | str | None = None) -> None:
+    """Said by the job's own process: one point of a progress curve; a value that is not finite becomes null. of: which of several models.
 
     Raises: RunError when the disk is full.
     """
-    line = json.dumps({"epoch": epoch, "name": name, "value": value if math.isfinite(value) else None}) + "\n"
+    point = {"epoch": epoch, "name": name, "value": value if math.isfinite(value) else None} | ({} if of is None else {"of": of})
     try:
         with (_folder(job_id) / "curve.jsonl").open("a", encoding="utf-8") as curve_file:
-            curve_file.write(line)
+            curve_file.write(json.dumps(point) + "\n")
     except OSError as error:
         raise RunError(f"job {job_id}: could not write its progress: {error.strerror or error}") from error
 
@@ -259,9 +266,8 @@ def fail(job_id: str, message: str) -> None:
 def _faults(request: Mapping[str, Any]) -> list[str]:
     found = [f"{name}: got {request.get(name)!r}, must be {kind.__name__}" for name, kind in _REQUEST.items()
              if not isinstance(request.get(name), kind) or isinstance(request.get(name), bool)]
-    found += [f"{name}: a job has no such field" for name in request if name not in (*_REQUEST, "study")]
-    if not isinstance(request.get("study", ""), str):
-        found.append(f"study: got {request['study']!r}, must be str")
+    found += [f"{name}: a job has no such field" for name in request if name not in (*_REQUEST, *_MORE)]
+    found += [f"{name}: got {request[name]!r}, must be str" for name in _MORE if not isinstance(request.get(name, ""), str)]
     if not found and request["kind"] != "rerun":
         found.append(f"kind: got {request['kind']!r}, must be 'rerun'")
     return found

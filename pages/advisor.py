@@ -14,6 +14,7 @@ from pages.ui.candidates import Candidate, Case, Limits
 from pages.ui.places import PARTS
 from pages.ui.theme import Style, look
 
+_MARKS = "Shaded: what is allowed. Whiskers: intervals of the cell that counts. Faint: too much. Grey: not known."
 # parameter of the URL -> label, default, most, step and format of the widget, its help
 _LIMITS: dict[str, tuple[str, float, float, float, str, str]] = {
     "a_time": ("Run time, at most % of retraining's", 50.0, 1000.0, 5.0, "%g", "One model, warmed up. The upper end is the slowest of the repeats."),
@@ -43,9 +44,9 @@ def body(view: page.View) -> None:
                    "within it, never where only the mean is; where several cells have evidence, the worst of them counts.")
         page.notices(view, home.study)
     if found:
-        _evidence(view, found)
+        _evidence(view, found, cases, limits)
         _lists(view, found)
-        _table(view, found, reads)
+        _table(view, found, reads, cases, limits)
     st.subheader("Why nothing here is certain", anchor=False)
     st.markdown("\n".join(f"- {text}" for text in advisor.caveats(found, cases, limits)))
     _ways_on(view, found, cases, limits)
@@ -98,7 +99,7 @@ def _several(column: DeltaGenerator, name: str, label: str, options: Mapping[str
     return chosen
 
 
-def _evidence(view: page.View, found: Sequence[Candidate]) -> None:
+def _evidence(view: page.View, found: Sequence[Candidate], cases: Sequence[Case], limits: Limits) -> None:
     """The number that decided, for every method and constraint."""
     st.subheader("The evidence that decided", anchor=False)
 
@@ -112,14 +113,14 @@ def _evidence(view: page.View, found: Sequence[Candidate]) -> None:
             spec = draw(name)(view.style, 280)
             told = "; ".join(str(row["about"]) for row in spec["data"]["values"])
             page.chart({part: value for part, value in spec.items() if part != "title"}, view.style, f"{advisor.HEADINGS[name]}. {told}")
-    page.legend(page.families(view, [{"method": one.key[0]} for one in found]), "Shaded: what is allowed. Whiskers: intervals of the cell that "
-                "counts. Faint: too much. Grey: not known.")
+    page.legend(page.families(view, [{"method": one.key[0]} for one in found]), _MARKS)
 
     def build(style: Style, width: float, below: bool) -> charts.Spec:
         return charts.beside([draw(name)(style, round(width)) for name in candidates.NUMBERS], below=below)
 
     with st.container(horizontal=True):
-        export.figure("lethe-advisor", build, panels=len(candidates.NUMBERS))
+        export.figure("lethe-advisor", build, panels=len(candidates.NUMBERS), studies=[case.cell.study for case in cases],
+                      caption=f"What decides for every method; lower is better. Constraints: {_constraints(limits)} {_MARKS}")
 
 
 def _lists(view: page.View, found: Sequence[Candidate]) -> None:
@@ -150,14 +151,15 @@ def _lists(view: page.View, found: Sequence[Candidate]) -> None:
                "read. *So far*: met in every cell that has evidence, which are not all.")
 
 
-def _table(view: page.View, found: Sequence[Candidate], reads: Mapping[str, Sequence[str]]) -> None:
+def _table(view: page.View, found: Sequence[Candidate], reads: Mapping[str, Sequence[str]], cases: Sequence[Case], limits: Limits) -> None:
     shown = advisor.texts(found, reads, view.looks)
     st.subheader("Every method", anchor=False)
     config: Any = {"Method": st.column_config.TextColumn(pinned=True), "What stands against it": st.column_config.TextColumn(width="large")}
     st.dataframe(shown, hide_index=True, column_config=config, height="content", key="advisor-table",
                  alt="Every method with its verdict, the evidence that decided by constraint, what it reads and what stands against it")
     with st.container(horizontal=True):
-        export.table("lethe-advisor", advisor.frame(found), shown)
+        export.table("lethe-advisor", advisor.frame(found), shown, studies=[case.cell.study for case in cases],
+                     caption=f"Every method with its verdict, by the upper ends of 95 % intervals. Constraints: {_constraints(limits)}")
 
 
 def _ways_on(view: page.View, found: Sequence[Candidate], cases: Sequence[Case], limits: Limits) -> None:
@@ -186,6 +188,10 @@ def _sources(view: page.View, cases: Sequence[Case]) -> list[str]:
                     f"{formats.counted(len(case.cell.seeds), 'seed')}, commit {formats.listed(commits) or 'unknown'}, on "
                     f"{formats.listed(machines) or 'an unknown machine'}{again}")
     return told
+
+
+def _constraints(limits: Limits) -> str:
+    return f"{'; '.join(advisor.constraints(limits))}."
 
 
 def _title(view: page.View, one: Candidate) -> str:

@@ -17,6 +17,8 @@ RUN_COLUMNS = {"seed": "Seed", "run_id": "Run", "test_retention": "Test acc. kep
                "started": "Started (UTC)", "amortised_s": "Seconds", "mode": "Mode", "executor": "Executor", "precision": "Precision",
                "device": "Device", "machine": "Machine", "commit": "Commit", "clean": "Clean tree", "command": "Made by"}
 _ROUND = "compare-round"
+_MARKS = ("Lines: retraining, shaded with its own interval. Whiskers: 95 % intervals, of seeds for accuracy, of splits for U-LiRA; the range of "
+          "repeats for speed.")
 
 
 def body(view: page.View) -> None:
@@ -67,8 +69,7 @@ def _rise(rows: Rows) -> charts.Span:
 
 def _actions(view: page.View, rows: Rows, believed: trust.Trust, choice: filters.Choice) -> None:
     """What the marks mean, and figure and table as files."""
-    page.legend(page.families(view, rows), "Lines: retraining, shaded with its own interval. Whiskers: 95 % intervals, of seeds for accuracy, "
-                "of splits for U-LiRA; the range of repeats for speed.")
+    page.legend(page.families(view, rows), _MARKS)
     drawable = [metric for metric, *_ in PANELS if charts.points(rows, view.looks, metric, "test_retention")]
     rise = _rise(rows)
 
@@ -80,8 +81,11 @@ def _actions(view: page.View, rows: Rows, believed: trust.Trust, choice: filters
     name = f"lethe-compare-{choice.dataset}-{choice.model}"
     with st.container(horizontal=True):
         if drawable:
-            export.figure(name, build, panels=len(drawable))
-        export.table(name, pd.DataFrame(rows), table.texts(rows, view.looks))
+            export.figure(name, build, panels=len(drawable), studies=[choice.study or ""],
+                          caption=f"{formats.METRICS['test_retention'].axis} of every method against "
+                          f"{formats.listed([formats.METRICS[metric].axis for metric in drawable])}. {_MARKS}")
+        export.table(name, pd.DataFrame(rows), table.texts(rows, view.looks), studies=[choice.study or ""],
+                     caption="Privacy, accuracy and speed of every method, means with 95 % intervals.")
 
 
 def _table(view: page.View, rows: Rows, keys: list[str], believed: trust.Trust, picked: str | None) -> None:

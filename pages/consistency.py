@@ -14,6 +14,7 @@ from pages.ui.theme import Style, look
 _ABREAST = 3  # cells that fit into half the page
 _FIRST = "retention_deviation"
 _ROUND = "consistency-round"
+_MARKS = "Small: seeds. Large: their mean with its 95 % interval. Upright ticks: the most that retraining shows there by chance."
 
 
 def body(view: page.View) -> None:
@@ -25,7 +26,7 @@ def body(view: page.View) -> None:
     answer = st.container()
     by, over, follow = st.columns(3, gap="medium")
     metric, chosen = _controls(view, cells, by, over)
-    found = places.places(chosen, metric, choice.variant, view.catalogue)
+    found = places.places(chosen, metric, view.catalogue)
     keys = [key for key in _order(found) if not choice.methods or key[0] in choice.methods]
     with answer:
         page.lead(view.screen.question, consistency.answer(found, metric, view.looks))
@@ -112,8 +113,13 @@ def _everywhere(view: page.View, found: Sequence[Place], keys: Sequence[Key], pi
                               for heading, (ranks, shown) in panels.items()], below=below or stacked)
 
     with st.container(horizontal=True):
-        export.figure("lethe-consistency-cells", build, panels=1 if stacked else len(panels))
-        export.table("lethe-consistency-cells", consistency.frame(found), consistency.texts(found, keys, view.looks))
+        studies, axis = [place.cell.study for place in found], formats.METRICS[found[0].table.metric].axis
+        ranking = "its rank among the methods that are in all cells (1 is best), and " if len(panels) > 1 else ""
+        export.figure("lethe-consistency-cells", build, panels=1 if stacked else len(panels), studies=studies,
+                      caption=f"Of every method in every cell {ranking}{axis}. The stronger the colour the better. Small numbers: 95 % intervals, of "
+                      "ranks when seeds are drawn anew.")
+        export.table("lethe-consistency-cells", consistency.frame(found), consistency.texts(found, keys, view.looks), studies=studies,
+                     caption=f"{axis} of every method in every cell, with 95 % intervals.")
     redrawn = f"; below a rank, 95{formats.THIN}% of the ranks when seeds are drawn anew" if len(ranked) > 1 else ""
     grey = list(dict.fromkeys(doubt for place in found for doubt in place.grey.values()))
     unsettled = f" **Without colour: not settled**, {formats.listed(grey)}." if grey else ""
@@ -154,22 +160,22 @@ def _seeds(view: page.View, found: Sequence[Place], keys: Sequence[Key], home: C
     if metric not in queries.SEED_METRICS:
         st.caption("This metric is one estimate from many models, so there are no single seeds to show; its interval is "
                    + ("the range of repeated timings." if metric == "rte" else "over splits."))
-    page.legend(page.families(view, [{"method": method} for method, _ in keys]), "Small: seeds. Large: their mean with its 95 % interval. Upright "
-                "ticks: the most that retraining shows there by chance.")
+    page.legend(page.families(view, [{"method": method} for method, _ in keys]), _MARKS)
     panels = [*([all_here] if here and here.table.entries else []), everywhere]
 
     def build(style: Style, width: float, below: bool) -> charts.Spec:
         return charts.beside([draw(style, round(width)) for draw in panels], below=below)
 
     with st.container(horizontal=True):
-        export.figure("lethe-consistency-seeds", build, panels=len(panels))
+        export.figure("lethe-consistency-seeds", build, panels=len(panels), studies=[place.cell.study for place in found],
+                      caption=f"{formats.METRICS[metric].axis}: every method in one cell, and {_titles(view, [picked])} in every cell. {_MARKS}")
 
 
 def _sizes(view: page.View, cells: Sequence[Cell], home: Cell, metric: str, choice: filters.Choice) -> None:
     """The same data and model with more or less to forget."""
     st.subheader("With more or less to forget", anchor=False)
     here = [cell for cell in cells if (cell.dataset, cell.model) == (home.dataset, home.model)]
-    found = sorted(places.places(here, metric, choice.variant, view.catalogue), key=lambda place: place.cell.forget_share)
+    found = sorted(places.places(here, metric, view.catalogue), key=lambda place: place.cell.forget_share)
     if len(found) < 2:
         there = f" so far: {100 * found[0].cell.forget_share:g}{formats.THIN}%" if found else ""
         st.info(f"{view.named(home.dataset, home.model)} has {'one share' if found else 'no share'} to forget with this metric{there}. A study with "
@@ -188,7 +194,7 @@ def _splits(view: page.View, home: Cell, metric: str, choice: filters.Choice) ->
     """Seeds on one split against seeds that each have their own."""
     st.subheader("With other splits, not only other seeds", anchor=False)
     pair = places.other_seeds(view.studies, home, choice.variant)
-    found = places.places(pair, metric, choice.variant, view.catalogue) if pair else []
+    found = places.places(pair, metric, view.catalogue) if pair else []
     if len(found) < 2:
         st.info(("Only one of the two kinds of study has this metric here." if pair else
                  "There is no study here whose seeds differ in the other way, so it is not known how far the split matters. "
@@ -220,8 +226,11 @@ def _compared(view: page.View, found: Sequence[Place], groups: Mapping[str, str]
 
     _draw(view, draw, answer, width=1000)
     with st.container(horizontal=True):
-        export.figure(f"lethe-consistency-{name}", lambda style, width, below: draw(style, round(width)), panels=1)
-        export.table(f"lethe-consistency-{name}", consistency.frame(found), consistency.texts(found, keys, view.looks, groups))
+        caption, studies = f"{formats.METRICS[metric].axis}: {formats.listed(list(groups.values()))}.", [place.cell.study for place in found]
+        export.figure(f"lethe-consistency-{name}", lambda style, width, below: draw(style, round(width)), panels=1, studies=studies,
+                      caption=f"{caption} {_MARKS}")
+        export.table(f"lethe-consistency-{name}", consistency.frame(found), consistency.texts(found, keys, view.looks, groups), studies=studies,
+                     caption=f"{caption} Means with 95 % intervals.")
 
 
 def _draw(view: page.View, draw: Callable[[Style, int], charts.Spec], about: str, width: int = 420) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 from engine import queue
 from engine.errors import BadInput, LetheError
 from engine.store import queries
-from pages.ui import estimates, filters, formats, jobs, page, setting, store
+from pages.ui import abreast, estimates, filters, formats, jobs, page, setting, store, sweep
 from pages.ui.formats import Rows
 
 _LAST_SEED = 9999
@@ -22,9 +22,14 @@ Without a GPU the small CPU build of torch is enough; the README says how to get
 
 
 def body(view: page.View) -> None:
+    _cloned(view)
     choice = filters.draw("lab", view.studies, view.catalogue, view.looks, everything=True)
-    now = _job()
-    if now is None:
+    now, several = _job(), _several(view, choice)
+    if now is None and several:
+        page.lead(view.screen.question, abreast.answer(view, several))
+        _head("Side by side")
+        abreast.draw(view, several)
+    elif now is None:
         page.lead(view.screen.question, "Choose a method and its settings. Before anything starts you see how long it takes and what must be trained first; "
                   "afterwards your model stands beside the study's.")
         results, seeds = _study(choice.study)
@@ -38,7 +43,7 @@ def body(view: page.View) -> None:
         results, seeds = _study(_study_of(view, choice, now.request.get("dataset"), now.request.get("model")))
         page.lead(view.screen.question, jobs.answer(view, now, seeds))
         _follow(view, now, results, seeds)
-    jobs.listing(view, now.job_id if now else None)
+    jobs.listing(view, now.job_id if now else None, tuple(run.job_id for run in several))
     if choice.study is not None:
         page.footer(view, choice.study)
 
@@ -55,15 +60,54 @@ def _study_of(view: page.View, choice: filters.Choice, dataset: Any, model: Any)
 
 
 def _job() -> queue.Status | None:
-    """The job that the URL names. An unknown one is said and left aside."""
+    """The job that the URL names."""
     wanted = st.query_params.get("job")
-    if not wanted:
-        return None
-    try:
-        return queue.status(wanted)
-    except BadInput:
-        st.warning(f"There is no job `{wanted}` here; it may have been made on another machine.", icon=":material/search_off:")
-        return None
+    return jobs.found_at(wanted) if wanted else None
+
+
+def _several(view: page.View, choice: filters.Choice) -> list[abreast.Beside]:
+    """The finished runs that the URL names, each with the study to hold it against; those that cannot stand in a table are said and left aside."""
+    made: list[abreast.Beside] = []
+    for job_id in dict.fromkeys(filter(None, st.query_params.get("jobs", "").split(","))):
+        now = jobs.found_at(job_id)
+        found = queue.result(job_id) if now else None
+        if found and "sweep" not in found:
+            made.append(abreast.Beside(job_id, found, _study(_study_of(view, choice, found["dataset"], found["model"]))[0]))
+        elif now:
+            st.warning(f"{jobs.named(view, now.request)} is not a finished single run, so it is left out.", icon=":material/view_column:")
+    return made[:abreast.MOST]
+
+
+def _cloned(view: page.View) -> None:
+    """Fill the form with what the job asked for that the URL names; once, so that it can be changed then. Before any widget is drawn."""
+    wanted = st.query_params.get("clone")
+    if not wanted or st.session_state.get("cloned") == wanted:
+        return
+    st.session_state["cloned"] = wanted
+    now = jobs.found_at(wanted)
+    request = now.request if now else {}
+    known = view.method(request.get("method", ""))
+    if known is None:
+        if now:
+            st.warning(f"The method of {jobs.named(view, request)} is not known now; is its plug-in there?", icon=":material/extension_off:")
+        return
+    place = {name: request[name] for name in ("dataset", "model")}
+    study = next((row["study"] for row in view.studies if row["name"] == request.get("study") and place.items() <= row.items()), None)
+    device = request.get("device") or ("auto" if len(estimates.devices()) > 1 else None)
+    for name, value in {**place, "study": study, "method": known["name"], "seed": str(request["seed"]), "device": device}.items():
+        if value:
+            st.query_params[name] = value
+        else:
+            st.query_params.pop(name, None)
+    if request["variant"] in known.get("variants", []):
+        st.session_state[_variant_key(known["name"])] = request["variant"]
+    method = setting.declared(known, request["variant"])
+    setting.fill(method, "/".join(place.values()), request["params"])
+    sweep.fill(method, request.get("sweep"))
+
+
+def _variant_key(method: str) -> str:
+    return f"variant-of-{method}"
 
 
 def _ask(view: page.View, choice: filters.Choice, results: Rows,
@@ -87,9 +131,9 @@ def _ask(view: page.View, choice: filters.Choice, results: Rows,
     variants = method.get("variants", ["corrected"])
     variant = variants[0]
     if len(variants) > 1:
-        variant = st.segmented_control("Variant", variants, default=variant, required=True) or variant
-    if variant in method.get("others", {}):
-        method = {**method, **method["others"][variant], "name": f"{name}/{variant}"}  # its own parameters, and widgets of its own
+        st.session_state.setdefault(_variant_key(name), variant)
+        variant = st.segmented_control("Variant", variants, required=True, key=_variant_key(name)) or variant
+    method = setting.declared(method, variant)
     st.caption((method["doc"] or "").partition("\n")[0])
     where = f"{choice.dataset}/{choice.model}"
     theirs, usual = setting.of_study(results, name, variant), setting.defaults(method)
@@ -98,13 +142,27 @@ def _ask(view: page.View, choice: filters.Choice, results: Rows,
                   help="What the study's models were made with, chosen by its search." if theirs else
                   "No study on this dataset and model has this method yet.")
         st.button("Use the method's defaults", icon=":material/restart_alt:", on_click=setting.fill, args=(method, where, usual))
-    params = setting.form(method, where, theirs or usual)
+    varied = sweep.varied(method)
+    params = setting.form(method, where, theirs or usual, without=varied)
+    swept = sweep.form(method)
     alike = None if theirs is None else setting.differences(params, theirs)
     request = {"kind": "rerun", "method": name, "variant": variant, "dataset": choice.dataset, "model": choice.model, "seed": seed, "params": params,
-               **view.follows(choice.study)}
+               **view.follows(choice.study), **({"sweep": swept} if swept else {}), **_device()}
     st.caption("The same from the command line:")
     st.code(setting.command(request, usual), language="bash", wrap_lines=True)
     return request, alike
+
+
+def _device() -> dict[str, str]:
+    """Where it is computed, which is a question only where there is more than one place."""
+    if len(estimates.devices()) < 2:
+        return {}
+    names = {"auto": "Default", "cpu": "CPU", "cuda": "GPU"}
+    filters.linked("device", "device@lab", "auto", lambda text: text if text in names else None)
+    device = st.segmented_control("Runs on", list(names), required=True, key="device@lab", format_func=names.__getitem__,
+                                  help="Results of one device are not those of another: they differ by rounding, and are stored apart") or "auto"
+    filters.write("device", device)
+    return {"device": device} if device != "auto" else {}
 
 
 def _before(request: dict[str, Any], alike: list[str] | None) -> None:
@@ -113,7 +171,7 @@ def _before(request: dict[str, Any], alike: list[str] | None) -> None:
     if alike:
         st.caption(f":material/difference: Not the study's setting: {formats.listed(alike)}.")
     elif alike is not None:
-        st.caption(":material/check: The study's setting.")
+        st.caption(":material/check: The study's setting." if "sweep" not in request else ":material/check: All others as in the study's setting.")
     if find_spec("torch") is None:  # asked for without importing it
         st.warning(NO_TORCH, icon=":material/download:")
         return
@@ -145,32 +203,43 @@ def _plan(answer: Any, request: dict[str, Any]) -> None:
         st.warning(f"How long it takes could not be found out: {error}", icon=":material/timer_off:")
     if plan is not None:
         missing = [need for need in plan["needs"] if not need["stored"]]
-        takes = "a moment, it is stored already" if plan.get("reused") and not missing else formats.duration(plan["seconds"])
+        takes = "a moment" if plan.get("reused") and not missing else formats.duration(plan["seconds"])
         st.metric("This will take about", takes)
+        if "sweep" in plan:
+            values = formats.listed([formats.plain(value) for value in plan["sweep"]["values"]])
+            st.markdown(f":material/tune: **{formats.counted(len(plan['sweep']['values']), 'run')}**, with {plan['sweep']['name']} at {values}. "
+                        "They start from the same original model; run time is not measured, image passes are counted.")
         st.markdown("  \n".join(f":material/{'check' if need['stored'] else 'model_training'}: {need['what']}: "
                                 + ("stored" if need["stored"] else f"about {formats.duration(need['seconds'])}") for need in plan["needs"])
                     or "Nothing must be trained first.")
-        if plan["u_lira"]:
+        if plan.get("device") == "cuda":
+            st.markdown(":material/memory: Runs on the **GPU**.")
+        if plan["u_lira"] and "sweep" in plan:
+            st.markdown(":material/target: One of the values has a stored study's settings, so a fresh model of it is **also scored by U-LiRA**.")
+        elif plan["u_lira"]:
             st.markdown(":material/target: These are a stored study's settings, so a fresh model is **also scored by U-LiRA** against the stored "
                         "shadow models.")
         else:
             st.markdown(f":material/target: **Only population attacks apply**: {plan.get('u_lira_reason') or 'no stored shadow models have these settings'}.")
     if st.button("Start", type="primary", icon=":material/play_arrow:", key="job-start"):
         try:
-            st.query_params["job"] = queue.submit(request)
+            jobs.opened(queue.submit(request))
         except LetheError as error:
             st.error(f"It did not start: {error}", icon=":material/error:")
         else:
             st.rerun()
 
 
+def _head(text: str) -> None:
+    """What is shown in the form's place, and a way back to the form."""
+    head, close = st.columns([5, 1], vertical_alignment="center")
+    head.subheader(text, anchor=False)
+    close.button("Plan another", icon=":material/add:", key="job-close", width="stretch", on_click=jobs.opened)
+
+
 def _follow(view: page.View, now: queue.Status, results: Rows, seeds: Rows) -> None:
     """The job that is open: live, ended badly, or its result."""
-    head, close = st.columns([5, 1], vertical_alignment="center")
-    head.subheader(f"{jobs.STATES[now.state][0] if now.ended else ':material/play_circle:'} {jobs.named(view, now.request)}", anchor=False)
-    if close.button("Plan another", icon=":material/add:", key="job-close", width="stretch"):
-        jobs.opened(None)
-        st.rerun()
+    _head(f"{jobs.STATES[now.state][0] if now.ended else ':material/play_circle:'} {jobs.named(view, now.request)}")
     if not now.ended:
         jobs.watch(view, now.job_id)
     elif now.state == "done":

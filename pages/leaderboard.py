@@ -10,22 +10,21 @@ from engine.errors import BadInput
 from engine.store import queries, ranks, standings
 from engine.store.ranks import Comparison, Overall
 from engine.store.standings import Cell, Key, Table
-from pages.ui import charts, export, filters, findings, formats, page, store, table, trust
+from pages.ui import charts, export, filters, findings, formats, page, places, store, table, trust
 from pages.ui.theme import Style, look
 
 _WEIGHT, _HEAVIEST = 1, 5
 _ABREAST = 3  # cells that fit into half the page
+_MARKS = "Small: seeds. Large: their mean with its 95 % t-interval. Shaded: what retraining shows by chance; the line is retraining itself."
+_RANKS = "Ranks of the means, averaged over cells; cells are the blocks of Friedman's test, seeds never are."
 _WORDS = {"balanced_accuracy": "U-LiRA", "indiscernibility": "Indiscernibility", "retention_deviation": "Retention Deviation", "rte": "speed-up"}
 
 
 def body(view: page.View) -> None:
     choice = filters.draw("leaderboard", view.studies, view.catalogue, view.looks)
-    studies = tuple((str(row["study"]), str(row["dataset"]), str(row["model"]), float(row["forget_share"]))
-                    for row in standings.largest(view.studies, choice.study))
-    variant = None if choice.variant == filters.ALL_VARIANTS else choice.variant
-    cells, rows, compared = _evidence(studies, variant, store.stamp())
-    fitting = [cell for cell in cells if (cell.dataset, cell.model) == (choice.dataset, choice.model)]
-    here = next((cell for cell in fitting if cell.study == choice.study), fitting[0] if fitting else None)
+    cells = places.cells(view.studies, choice.study, choice.variant)
+    rows, compared = _standings(tuple(cell.study for cell in cells), choice.variant, store.stamp(), cells)
+    here = places.home(cells, choice)
     if here is None:
         return page.nothing_here(view, choice)
     doubts = {cell.study: doubt for cell in cells if (believed := trust.of(cell.study)).attacked and (doubt := believed.doubt())}
@@ -38,22 +37,15 @@ def body(view: page.View) -> None:
         return page.footer(view, here.study)
     _across(view, cells, shown)
     _overall(view, cells, shown, doubts)
-    _differences(view, compared)
+    _differences(view, cells, compared)
     _cell(view, here, {row.key for row in shown})
     page.footer(view, here.study)
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
-def _evidence(studies: tuple[tuple[str, str, str, float], ...], variant: str | None,
-              stamp: Hashable) -> tuple[list[Cell], list[Overall], list[Comparison]]:
-    """Every cell, what its methods amount to over all of them, and the comparison by each metric.
-
-    studies: (study, dataset, model, forget_share)
-    """
-    cells = [standings.cell({"study": study, "dataset": dataset, "model": model, "forget_share": share},
-                            *(store.ask(question, study=study) for question in standings.EVIDENCE), variant=variant)
-             for study, dataset, model, share in studies]
-    return cells, ranks.overall(cells), [ranks.compared(cells, metric) for metric in standings.JUDGED]
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _standings(studies: tuple[str, ...], variant: str, stamp: Hashable, _cells: Sequence[Cell]) -> tuple[list[Overall], list[Comparison]]:
+    """What the methods of these cells amount to over all of them, and the comparison by each metric."""
+    return ranks.overall(_cells), [ranks.compared(_cells, metric) for metric in standings.JUDGED]
 
 
 def _scope(view: page.View, cells: Sequence[Cell], choice: filters.Choice) -> None:
@@ -88,7 +80,9 @@ def _overall(view: page.View, cells: Sequence[Cell], rows: Sequence[Overall], do
                  placeholder=formats.MISSING, key="overall",
                  alt="Every method with its overall score, its average rank in each goal, and in how many cells it is within retraining noise")
     with st.container(horizontal=True):
-        export.table("lethe-leaderboard", _full(scored), table.overall_texts(shown))
+        export.table("lethe-leaderboard", _full(scored), table.overall_texts(shown), studies=[cell.study for cell in cells],
+                     caption=f"Every method over {formats.counted(len(cells), 'cell')}: average ranks by goal, and their mean weighted with "
+                     f"{formats.listed([f'{goal} {weight:g}' for goal, weight in weights.items()])}; 1 is best.")
     lacking = [row.key for row in rows if all(pd.isna(rank) for rank in row.ranks.values())]
     goals = "; ".join(f"{goal} by {_measured(cells, goal)}" for goal in ranks.GOALS)
     st.caption("**Score**: the mean of the three ranks, weighted as above; 1 is best. This score is ours, no paper's. Ranks are averaged over "
@@ -121,12 +115,15 @@ def _across(view: page.View, cells: Sequence[Cell], rows: Sequence[Overall]) -> 
                               for metric in standings.JUDGED], below=below or stacked)
 
     with st.container(horizontal=True):
-        export.figure("lethe-leaderboard-cells", build, panels=1 if stacked else 2)
+        export.figure("lethe-leaderboard-cells", build, panels=1 if stacked else 2, studies=[cell.study for cell in cells],
+                      caption=f"Group and rank (1 is best) of every method in every cell, by "
+                      f"{formats.listed([formats.METRICS[metric].axis for metric in standings.JUDGED])}. "
+                      + "; ".join(f"{group}: {words}" for group, words in formats.GROUPS.items()) + ".")
     st.caption("Group, and rank in the cell. " + "; ".join(f"**{group}** {words}" for group, words in formats.GROUPS.items())
                + ". *Within noise* means not found to differ from retraining, not equal to it.")
 
 
-def _differences(view: page.View, compared: Sequence[Comparison]) -> None:
+def _differences(view: page.View, cells: Sequence[Cell], compared: Sequence[Comparison]) -> None:
     """Critical-difference diagrams, or why there are none."""
     st.subheader("Can methods be told apart across cells?", anchor=False)
     there = [(found, found.across) for found in compared if found.across is not None]
@@ -148,8 +145,10 @@ def _differences(view: page.View, compared: Sequence[Comparison]) -> None:
                               for found, _ in there], below=below)
 
     with st.container(horizontal=True):
-        export.figure("lethe-leaderboard-critical", build, panels=len(there))
-    st.caption("Ranks of the means, averaged over cells; cells are the blocks of Friedman's test, seeds never are. Bars join methods whose ranks are "
+        export.figure("lethe-leaderboard-critical", build, panels=len(there), studies=[cell.study for cell in cells],
+                      caption=f"Average ranks (1 is best) by {formats.listed([formats.METRICS[found.metric].axis for found, _ in there])}. {_RANKS} "
+                      "Bars join methods that Nemenyi's critical difference (level 0.05) does not tell apart.")
+    st.caption(f"{_RANKS} Bars join methods whose ranks are "
                "nearer than Nemenyi's critical difference (level 0.05). A method that failed has the last rank of that cell.")
 
 
@@ -169,8 +168,7 @@ def _cell(view: page.View, cell: Cell, shown: set[Key]) -> None:
             page.chart(charts.standing(found, view.looks, view.style), view.style, told)
             if found.note:
                 st.caption(found.note)
-    page.legend(page.families(view, [{"method": method} for method, _ in cell.keys]), "Small: seeds. Large: their mean with its 95 % t-interval. "
-                "Shaded: what retraining shows by chance; the line is retraining itself.")
+    page.legend(page.families(view, [{"method": method} for method, _ in cell.keys]), _MARKS)
     for tab, found in zip(st.tabs([formats.METRICS[metric].label for metric in drawn], key="standing"), drawn.values(), strict=True):
         with tab:
             st.dataframe(table.standing(found, view.looks), hide_index=True, column_config=table.standing_configured(found), height="content",
@@ -182,11 +180,14 @@ def _cell(view: page.View, cell: Cell, shown: set[Key]) -> None:
                               for metric, found in drawn.items()], below=below)
 
     with st.container(horizontal=True):
-        export.figure(f"lethe-leaderboard-{cell.dataset}-{cell.model}", build, panels=len(drawn))
+        export.figure(f"lethe-leaderboard-{cell.dataset}-{cell.model}", build, panels=len(drawn), studies=[cell.study],
+                      caption=f"Every method by {formats.listed([formats.METRICS[metric].axis for metric in drawn])}. {_MARKS}")
         for metric, found in drawn.items():
             export.table(f"lethe-leaderboard-{cell.dataset}-{cell.model}-{metric.replace('_', '-')}",
                          pd.DataFrame([{"dataset": cell.dataset, "model": cell.model, "metric": metric, **asdict(entry)} for entry in found.entries]),
-                         table.standing_texts(found, view.looks), label=f"Table: {formats.METRICS[metric].label}")
+                         table.standing_texts(found, view.looks), label=f"Table: {formats.METRICS[metric].label}", studies=[cell.study],
+                         caption=f"Every method by {formats.METRICS[metric].axis}: rank, group, mean with its 95 % interval over "
+                         f"{formats.counted(found.seeds, 'seed')}, and the one-sided paired test against retraining's noise, adjusted by Holm.")
     alive = [f"{_titles(view, [key])} {formats.number(share, 'share')}" for key in cell.keys
              if key in shown and not pd.isna(share := cell.mean(key, "live_share"))]
     if alive:

@@ -17,6 +17,11 @@ CURVES = {"u_lira": "Forgotten or never seen (U-LiRA)", "versus_retrained": "Unl
 CEILINGS = {"lira": "LiRA on original", "rmia": "RMIA on original"}
 _MOST = 5  # methods in one figure
 _ROUND = "privacy-round"
+_COLOURS = ("The stronger the colour, the more an attack sees; blank: no more than in retrained models (its interval reaches ½ or theirs). "
+            "↑ forgotten examples score higher than they should: not forgotten enough. ↓ lower: forgotten too much, which gives them away as well.")
+_DOTS = "Dots: the smallest false-positive rate that so many models can tell; below it nothing is drawn. Dashed diagonal: guessing."
+_FILLED = "Filled: retrained models, of which nothing leaks; so wide is chance."
+_CLASSES = "Over all splits, with 95 % intervals. The worst of many classes looks bad by chance as well: hold it against the retrained models."
 
 Looks = Callable[[Style], Mapping[str, Look]]  # on screen or on paper, grey where the attack is in doubt
 
@@ -71,9 +76,7 @@ def _side_by_side(view: page.View, rows: Rows, found: Numbers, made: attacks.Mat
     with st.container(key="wide-attacks"):
         spec = leaks.matrix(made, view.looks, view.style, doubted=doubted, columns=columns, picked=st.query_params.get("who"))
         page.chart(spec, view.style, told, key=key, on_select=lambda: _pick(key, _attacked(rows)), selection_mode=[charts.PICK])
-    st.caption("The stronger the colour, the more an attack sees; blank: no more than in retrained models (its interval reaches ½ or theirs). "
-               "↑ forgotten examples score higher than they should: not forgotten enough. ↓ lower: forgotten too much, which gives them away as well. "
-               f"Point at a number for its interval, click it to look at the method below.{_ceilings(found)}")
+    st.caption(f"{_COLOURS} Point at a number for its interval, click it to look at the method below.{_ceilings(found)}")
     if few := attacks.without_numbers(found, list(made)):
         names = _attack_names(view)
         st.caption("Without numbers: " + "; ".join(f"{names.get(attack, attack)} on {look(view.looks, method).title(variant)} ({why})"
@@ -90,8 +93,9 @@ def _side_by_side(view: page.View, rows: Rows, found: Numbers, made: attacks.Mat
 
     name = f"lethe-privacy-{choice.dataset}-{choice.model}"
     with st.container(horizontal=True):
-        export.figure(name, build, panels=2)
-        export.table(name, pd.DataFrame([row for names in found.values() for row in names.values()]), table.attacks(made, view.looks))
+        export.figure(name, build, panels=2, studies=[choice.study or ""], caption=f"Every attack on every method. {_COLOURS}")
+        export.table(name, pd.DataFrame([row for names in found.values() for row in names.values()]), table.attacks(made, view.looks),
+                     studies=[choice.study or ""], caption="Every attack on every method, with 95 % intervals; headings say what is best.")
 
 
 def _ceilings(found: Numbers) -> str:
@@ -146,12 +150,12 @@ def _curves(view: page.View, looks: Looks, looked: Sequence[Key], choice: filter
         if spec := roc(view.style, (420, 340)):
             starts = {p["name"]: p["about"] for p in reversed(spec["data"]["values"])}
             page.chart(spec, view.style, "ROC on logarithmic axes, from the smallest rate that the models can support. " + "; ".join(starts.values()))
-            st.caption("Dots: the smallest false-positive rate that so many models can tell; below it nothing is drawn. Dashed diagonal: guessing.")
+            st.caption(_DOTS)
         else:
             st.info("This attack has left no curve for these methods.", icon=":material/hourglass_empty:")
     with right:
         st.subheader("How it spreads over examples", anchor=False)
-        st.caption("Filled: retrained models, of which nothing leaks; so wide is chance. What reaches further right is exposed.")
+        st.caption(f"{_FILLED} What reaches further right is exposed.")
         if spec := spread(view.style, (420, 340)):
             page.chart(spec, view.style, "U-LiRA's balanced accuracy over examples. " + "; ".join(
                 f"{look(view.looks, key[0]).title(key[1])}: {formats.number(_beyond(found), 'share')} of examples at 0.75 or more"
@@ -163,7 +167,9 @@ def _curves(view: page.View, looks: Looks, looked: Sequence[Key], choice: filter
         return charts.beside([spec for draw in (roc, spread) if (spec := draw(style, (round(width), round(0.8 * width))))], below=below)
 
     with st.container(horizontal=True):
-        export.figure(f"lethe-privacy-curves-{choice.dataset}-{choice.model}", build, panels=2)
+        export.figure(f"lethe-privacy-curves-{choice.dataset}-{choice.model}", build, panels=2, studies=[choice.study],
+                      caption=f"{CURVES[attack]}: true- against false-positive rate, lower is better; both logarithmic. {_DOTS} And U-LiRA's balanced "
+                      f"accuracy over examples, ½ is best. {_FILLED}")
 
 
 def _classes(view: page.View, looks: Looks, found: Numbers, looked: Sequence[Key], choice: filters.Choice) -> None:
@@ -182,10 +188,10 @@ def _classes(view: page.View, looks: Looks, found: Numbers, looked: Sequence[Key
     st.subheader("Exposed by class", anchor=False)
     spec = draw(view.style, 900)
     page.chart(spec, view.style, "Balanced accuracy of U-LiRA by class. " + "; ".join(str(p["about"]) for p in spec["data"]["values"]))
-    page.legend(page.families(view, [{"method": method} for method, _ in by_class]), "Over all splits, with 95 % intervals. The worst of many classes "
-                "looks bad by chance as well: hold it against the retrained models.")
+    page.legend(page.families(view, [{"method": method} for method, _ in by_class]), _CLASSES)
     with st.container(horizontal=True):
-        export.figure(f"lethe-privacy-classes-{choice.dataset}-{choice.model}", lambda style, width, below: draw(style, round(width)), panels=1)
+        export.figure(f"lethe-privacy-classes-{choice.dataset}-{choice.model}", lambda style, width, below: draw(style, round(width)), panels=1,
+                      studies=[choice.study or ""], caption=f"{formats.METRICS['balanced_accuracy'].axis} by class. {_CLASSES}")
 
 
 def _bounds(view: page.View, looks: Looks, found: Numbers, choice: filters.Choice) -> None:
@@ -203,10 +209,12 @@ def _bounds(view: page.View, looks: Looks, found: Numbers, choice: filters.Choic
     spec = draw(view.style, 420)
     page.chart(spec, view.style, "Lower bounds on ε. " + "; ".join(str(p["about"]) for p in spec["data"]["values"]))
     ends = formats.listed(sorted({f"{most:.2f}" for *_, most in bounds}))
-    st.caption(f"Lower bounds at 95 %, over splits, for δ = 1e-5; 0 is nothing shown. So many splits can show {ends} at most (dashed), whatever "
-               "leaks: a small bound is no proof of privacy.")
+    said = (f"Lower bounds at 95 %, over splits, for δ = 1e-5; 0 is nothing shown. So many splits can show {ends} at most (dashed), whatever leaks: "
+            "a small bound is no proof of privacy.")
+    st.caption(said)
     with st.container(horizontal=True):
-        export.figure(f"lethe-privacy-epsilon-{choice.dataset}-{choice.model}", lambda style, width, below: draw(style, round(width)), panels=1)
+        export.figure(f"lethe-privacy-epsilon-{choice.dataset}-{choice.model}", lambda style, width, below: draw(style, round(width)), panels=1,
+                      studies=[choice.study or ""], caption=f"What ε the attacks show, lower is better. {said}")
 
 
 def _attack_names(view: page.View) -> dict[str, str]:

@@ -7,17 +7,19 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from engine.store import queries, reported, standings, verdicts
+from engine.store import queries, reported, verdicts
 from engine.store.reported import Figure
-from pages.ui import charts, claims, export, filters, formats, page, reproduction, store
+from pages.ui import charts, claims, export, filters, formats, page, places, reproduction, store
 from pages.ui.claims import Entry, Names
 from pages.ui.formats import Rows
 from pages.ui.theme import Style
 
 _ROUND = "reproduction-round"
-_WIDTHS = {"Verdict": 110, "Claim": 230, "Reported": 70, "Measured here": 220, "Why": 230, "Source": 170, "How sure": 130}
+_WIDTHS = {"Verdict": 96, "Claim": 200, "Reported": 68, "Measured here": 185, "Why": 235, "Source": 170, "How sure": 130}
 _STUDIES = {"Study": 170, "Says": 230, "Setting": 230, "Numbers": 330}
-_ROW = 96  # px, of a table whose texts take lines
+_ROW = 118  # px, of a table whose texts take lines
+_HOLLOW = ("Hollow and grey: measured in another setting than the claim's, so a hint and no verdict. Filled: in its setting. The interval holds every "
+           "difference that the two 95 % intervals allow; of several pairs the one that decides.")
 _DECIDED = (verdicts.REPRODUCED, verdicts.NOT_REPRODUCED, verdicts.NOT_COMPARABLE)
 
 
@@ -49,8 +51,8 @@ def _found(folder: Path, changed: Hashable, stamp: Hashable, variants: tuple[tup
     read, faults = reported.read(folder)
     settings = {row["study"]: row for row in store.rows(verdicts.settings)}
     evidence = [verdicts.evidence(row, settings[row["study"]],
-                                  standings.cell(row, *(store.ask(question, study=row["study"]) for question in standings.EVIDENCE)),
-                                  store.rows(queries.attacks, study=row["study"]), store.rows(queries.calibration, study=row["study"]))
+                                  places.cell(row, filters.ALL_VARIANTS), store.rows(queries.attacks, study=row["study"]),
+                                  store.rows(queries.calibration, study=row["study"]))
                 for row in _studies if row["done"] and row["study"] in settings]
     return claims.entries([verdicts.judged(claim, evidence, dict(variants)) for claim in read]), faults
 
@@ -75,7 +77,8 @@ def _claims(view: page.View, names: Names, found: Sequence[Entry]) -> None:
                  selection_default={"selection": {"rows": [picked]}} if picked is not None else None, column_config=_configured(),
                  alt="Published claims with their source, how sure it is what they say, what was measured here, and the verdict")
     with st.container(horizontal=True):
-        export.table("lethe-reproduction", reproduction.full(shown, names), texts)
+        export.table("lethe-reproduction", reproduction.full(shown, names), texts, studies=_near(shown),
+                     caption="Published claims beside what was measured here, with a verdict by a written rule.")
     if picked is None:
         st.caption("Choose a row to see the claim's setting, the rule that decides, and what every study here says of it.")
     else:
@@ -128,15 +131,14 @@ def _directions(view: page.View, names: Names, found: Sequence[Entry]) -> None:
     st.subheader("Where the evidence points", anchor=False)
     with st.container(key="wide-directions"):
         page.chart(spec, view.style, "Difference in the claimed direction, with its interval. " + reproduction.alt(spec))
-    st.caption("Claims that one thing is worse than another, in units of their metric. Hollow and grey: measured in another setting than the claim's, so a "
-               "hint and no verdict. Filled: in its setting. The interval holds every difference that the two 95 % intervals allow; of several pairs the "
-               "one that decides.")
+    st.caption(f"Claims that one thing is worse than another, in units of their metric. {_HOLLOW}")
 
     def build(style: Style, width: float, below: bool) -> charts.Spec:
         return reproduction.directions(found, names, style, width=round(width)) or {}
 
     with st.container(horizontal=True):
-        export.figure("lethe-reproduction-directions", build, panels=1)
+        export.figure("lethe-reproduction-directions", build, panels=1, studies=sorted({row["study"] for row in spec["data"]["values"]}),
+                      caption=f"Published claims that one thing is worse than another: the difference measured here in the claimed direction. {_HOLLOW}")
 
 
 def _others(view: page.View, names: Names, found: Sequence[Entry]) -> None:
@@ -173,11 +175,19 @@ def _others(view: page.View, names: Names, found: Sequence[Entry]) -> None:
 
     texts = reproduction.figures(judged, names)
     with st.container(horizontal=True):
-        export.figure(f"lethe-{chosen}", build, panels=1)
-        export.table(f"lethe-{chosen}", reproduction.full([tables[chosen]], names), texts)
+        caption, near = f"{tables[chosen].claim.statement} by a third party, {source.authors}, {source.reference}", _near([tables[chosen]])
+        export.figure(f"lethe-{chosen}", build, panels=1, studies=near if here else [], caption=f"{caption}: bars."
+                      + (" Marks with 95 % intervals: measured here on the same data and architecture, hollow in another setting." if here else ""))
+        export.table(f"lethe-{chosen}", reproduction.full([tables[chosen]], names), texts, studies=near,
+                     caption=f"{caption}, beside what was measured here.")
     with st.expander("As a table"):
         st.dataframe(texts, hide_index=True, height="content", alt="Every figure of the third party beside what was measured here")
         st.caption(f"**Setting.** {claims.setting(judged[0].claim, names)} **Reproduced if:** {claims.rule(judged[0].claim, names)}")
+
+
+def _near(found: Sequence[Entry]) -> list[str]:
+    """The studies that what is said here of these claims was measured in."""
+    return sorted({str(reading.study["study"]) for entry in found for judged in entry.judged for reading in judged.readings[:1]})
 
 
 def _how() -> None:

@@ -12,6 +12,10 @@ from pages.ui.theme import Look, Style, look
 
 _ABREAST = 3  # figures of single parameters
 _ROUND = "search-round"
+_COURSE = ("Line: the best complete trial so far. Filled: ran on all splits. Hollow: stopped early and scored on fewer splits, hence by chance too high "
+           "or too low. Cross: diverged. Ringed: chosen.")
+_PARALLEL = "One line a trial. Strong: the best quarter of those that ran on all splits. Grey: stopped early; dashed: diverged. Black or white: chosen."
+_TRADE = "Line: the front, trials that no other beats in both. Accuracies: the mean of three."
 
 
 def body(view: page.View) -> None:
@@ -64,11 +68,11 @@ def _chosen(view: page.View, rows: Sequence[Summary], choice: filters.Choice) ->
         page.chart(spec, view.style, f"Scores of the chosen settings, {trials.KINDS[kind].axis}. "
                    + "; ".join(p["about"] for p in spec["data"]["values"]), key=key, on_select=lambda key=key: _pick_method(key),
                    selection_mode=[charts.PICK])
-    page.legend(page.families(view, [{"method": row.search.method} for row in rows]),
-                "Filled: the chosen setting, on fresh splits where it was run on them, with its 95 % interval over splits. Hollow: the same in the "
-                "search. Cross: the declared defaults, as far as they were run."
-                + (" Line and shade: a second retrained model on the splits of the search, with its interval."
-                   if any(row.search.twin and row.fresh for row in rows) else ""))
+    marks = ("Filled: the chosen setting, on fresh splits where it was run on them, with its 95 % interval over splits. Hollow: the same in the "
+             "search. Cross: the declared defaults, as far as they were run."
+             + (" Line and shade: a second retrained model on the splits of the search, with its interval."
+                if any(row.search.twin and row.fresh for row in rows) else ""))
+    page.legend(page.families(view, [{"method": row.search.method} for row in rows]), marks)
 
     def build(style: Style, width: float, below: bool) -> charts.Spec:
         return charts.beside([trials.chosen(mine, view.looks, style, width=round(width)) for mine in kinds.values()], below=True)
@@ -76,13 +80,16 @@ def _chosen(view: page.View, rows: Sequence[Summary], choice: filters.Choice) ->
     shown = tuning.table(rows, view.looks)
     name = f"lethe-search-{choice.dataset}-{choice.model}"
     with st.container(horizontal=True):
-        export.figure(name, build, panels=1)
-        export.table(name, tuning.full(rows), tuning.texts(shown))
+        export.figure(name, build, panels=1, studies=[choice.study or ""],
+                      caption=f"What each search chose: {formats.listed([trials.KINDS[kind].axis for kind in kinds])}. {marks}")
+        export.table(name, tuning.full(rows), tuning.texts(shown), studies=[choice.study or ""],
+                     caption="Every search: its trials, the chosen setting, and how far others are from it, paired by split, with 95 % intervals.")
     keys, key = ["/".join(row.search.key) for row in rows], f"methods-{st.session_state.get(_ROUND, 0)}"
     st.dataframe(shown, hide_index=True, height="content", key=key, placeholder=formats.MISSING, selection_mode="single-row",
                  on_select=lambda: _pick_row(key, keys), alt="Every method with its trials, its chosen setting, and how far the others are from that",
                  column_config={"Method": st.column_config.TextColumn(pinned=True),
-                                **{name: st.column_config.Column(help=words) for name, words in tuning.HELP.items()}})
+                                **{name: st.column_config.Column(help=words, alignment="right" if name in tuning.NUMBERS else None)
+                                   for name, words in tuning.HELP.items()}})
     st.caption("Differences are paired by split, with 95 % intervals (jackknife over splits, rough as a score holds its worst split). \\*: defaults "
                "that lie outside the range were drawn. Choose a point or a row to look at its search below.")
 
@@ -106,13 +113,14 @@ def _closer(view: page.View, rows: Sequence[Summary], choice: filters.Choice) ->
             st.markdown(f":blue[**Looked at: {trials.told(found.search, found.search.trials[picked])}**]")
             st.button("Clear", on_click=_pick, args=(None,), key="clear-trial", type="tertiary", icon=":material/close:")
     name = f"lethe-search-{choice.dataset}-{choice.model}-{found.search.method}"
-    _course(view, found, known, picked, name)
-    _parameters(view, found, known, picked, name)
-    _fragile(view, found, known, picked, name)
-    _table(found, name)
+    studies = [choice.study or ""]
+    _course(view, found, known, picked, name, studies)
+    _parameters(view, found, known, picked, name, studies)
+    _fragile(view, found, known, picked, name, studies)
+    _table(found, known, name, studies)
 
 
-def _course(view: page.View, found: Summary, known: Look, picked: int | None, name: str) -> None:
+def _course(view: page.View, found: Summary, known: Look, picked: int | None, name: str, studies: Sequence[str]) -> None:
     """How the search went, and what was compared in the end."""
     search = found.search
     left, right = st.columns(2, gap="medium")
@@ -120,8 +128,7 @@ def _course(view: page.View, found: Summary, known: Look, picked: int | None, na
         st.subheader("As it went", anchor=False)
         _clickable(view, trials.progress(search, view.style, known.colour, picked=picked), "progress", "Every trial in the order of the search. "
                    + "; ".join(trials.told(search, trial) for trial in search.trials))
-        st.caption("Line: the best complete trial so far. Filled: ran on all splits. Hollow: stopped early and scored on fewer splits, hence by "
-                   "chance too high or too low. Cross: diverged. Ringed: chosen." + (" Dashed: a new round." if search.rounds else ""))
+        st.caption(_COURSE + (" Dashed: a new round." if search.rounds else ""))
     with right:
         st.subheader("Compared in the end", anchor=False)
         if found.runners:
@@ -139,10 +146,12 @@ def _course(view: page.View, found: Summary, known: Look, picked: int | None, na
         return charts.beside(panels, below=below)
 
     with st.container(horizontal=True):
-        export.figure(f"{name}-course", build, panels=2 if found.runners else 1)
+        export.figure(f"{name}-course", build, panels=2 if found.runners else 1, studies=studies,
+                      caption=f"The search for {known.title(search.variant)} as it went: {trials.kind(search).axis}. {_COURSE}"
+                      + (" Beside it the best trials, against the chosen one." if found.runners else ""))
 
 
-def _parameters(view: page.View, found: Summary, known: Look, picked: int | None, name: str) -> None:
+def _parameters(view: page.View, found: Summary, known: Look, picked: int | None, name: str, studies: Sequence[str]) -> None:
     """All parameters at once, what each decides, and the score against each."""
     search, space = found.search, found.axes
     st.subheader("All parameters at once", anchor=False)
@@ -152,8 +161,7 @@ def _parameters(view: page.View, found: Summary, known: Look, picked: int | None
     with st.container(key="wide-parallel"):
         _clickable(view, trials.parallel(search, space, view.style, known.colour, picked=picked), "parallel",
                    "Parallel coordinates, one line a trial: its parameters, and its score at the right. " + trials.told(search, found.chosen))
-    st.caption("One line a trial. Strong: the best quarter of those that ran on all splits. Grey: stopped early; dashed: diverged. Black or white: "
-               "chosen. Click a dot to follow its trial through all figures."
+    st.caption(f"{_PARALLEL} Click a dot to follow its trial through all figures."
                + (f" Not searched: {formats.settings(search.fixed)}." if search.fixed else ""))
     shares, chance = searches.importance(search, space)
     order = [one.name for one in shares] or [axis.name for axis in space]
@@ -161,7 +169,9 @@ def _parameters(view: page.View, found: Summary, known: Look, picked: int | None
     share = {one.name: formats.number(one.share, "share") for one in shares}
     with st.container(horizontal=True):
         export.figure(f"{name}-parallel", lambda style, width, below: trials.parallel(
-            search, space, style, known.colour, size=(round(width), round(min(0.5 * width, 200)))), panels=1)
+            search, space, style, known.colour, size=(round(width), round(min(0.5 * width, 200)))), panels=1, studies=studies,
+                      caption=f"Every trial of {known.title(search.variant)}, its parameters and at the right its score: "
+                      f"{trials.kind(search).axis}. {_PARALLEL}")
     if shares:
         st.subheader("Which parameters matter", anchor=False)
         spec = trials.importance(shares, chance, view.style, width=900)
@@ -172,7 +182,10 @@ def _parameters(view: page.View, found: Summary, known: Look, picked: int | None
                    "shuffles."
                    + ("" if search.kind == "grid" else " The search draws parameters together as it learns, so this is a hint and no test."))
         with st.container(horizontal=True):
-            export.figure(f"{name}-importance", lambda style, width, below: trials.importance(shares, chance, style, width=round(width)), panels=1)
+            export.figure(f"{name}-importance", lambda style, width, below: trials.importance(shares, chance, style, width=round(width)), panels=1,
+                          studies=studies, caption=f"Share of the variance of the ranks of {formats.counted(len(search.trials), 'trial')} of "
+                          f"{known.title(search.variant)} that each parameter explains by itself; larger: it matters more. Shaded: what the strongest "
+                          "reaches in 19 of 20 shuffles.")
     st.subheader("Score against each parameter", anchor=False)
     for start in range(0, len(ranked), _ABREAST):
         for axis, place in zip(ranked[start:start + _ABREAST], st.columns(_ABREAST, gap="medium"), strict=False):
@@ -187,10 +200,11 @@ def _parameters(view: page.View, found: Summary, known: Look, picked: int | None
         return charts.beside([charts.beside(panels[start:start + abreast]) for start in range(0, len(panels), abreast)], below=True)
 
     with st.container(horizontal=True):
-        export.figure(f"{name}-parameters", build, panels=min(_ABREAST, len(ranked)))
+        export.figure(f"{name}-parameters", build, panels=min(_ABREAST, len(ranked)), studies=studies,
+                      caption=f"Every trial of {known.title(search.variant)} against each parameter: {trials.kind(search).axis}. Ringed: chosen.")
 
 
-def _fragile(view: page.View, found: Summary, known: Look, picked: int | None, name: str) -> None:
+def _fragile(view: page.View, found: Summary, known: Look, picked: int | None, name: str, studies: Sequence[str]) -> None:
     """What lies around the chosen setting, and what was traded."""
     drawn: dict[str, Callable[[Style, tuple[int, int], int | None], charts.Spec | None]] = {
         "around": lambda style, size, number: trials.around(found, style, known.colour, picked=number, size=size) if found.axes else None,
@@ -208,8 +222,7 @@ def _fragile(view: page.View, found: Summary, known: Look, picked: int | None, n
         if specs["trade"]:
             st.subheader("Accuracy against the attack", anchor=False)
             _clickable(view, specs["trade"], "trade", "Accuracies away from retraining against the attack, of the trials that ended, with the front.")
-            st.caption("Line: the front, trials that no other beats in both. Accuracies: the mean of three. "
-                       + ("One model a trial: no intervals." if found.search.kind == "deep_unlearn" else
+            st.caption(f"{_TRADE} " + ("One model a trial: no intervals." if found.search.kind == "deep_unlearn" else
                           "Whiskers: 95 % t-intervals of the chosen one, over splits."))
 
     def build(style: Style, width: float, below: bool) -> charts.Spec:
@@ -218,10 +231,13 @@ def _fragile(view: page.View, found: Summary, known: Look, picked: int | None, n
 
     if any(specs.values()):
         with st.container(horizontal=True):
-            export.figure(f"{name}-around", build, panels=sum(spec is not None for spec in specs.values()))
+            export.figure(f"{name}-around", build, panels=sum(spec is not None for spec in specs.values()), studies=studies,
+                          caption=f"Trials of {known.title(found.search.variant)}."
+                          + (" How much worse than the chosen setting others are, by their distance from it, paired by split." if specs["around"] else "")
+                          + (f" Accuracies away from retraining against the attack, lower is better. {_TRADE}" if specs["trade"] else ""))
 
 
-def _table(found: Summary, name: str) -> None:
+def _table(found: Summary, known: Look, name: str, studies: Sequence[str]) -> None:
     """Every trial, and the command that makes the search again."""
     st.subheader("Every trial", anchor=False)
     shown = tuning.trial_table(found.search)
@@ -230,7 +246,8 @@ def _table(found: Summary, name: str) -> None:
                  on_select=lambda: _pick_trial_row(key, shown["Trial"].tolist()), alt="Every trial with its status, its scores and its setting",
                  column_config={column: st.column_config.NumberColumn(format="%.4g") for column in shown.select_dtypes("float").columns})
     with st.container(horizontal=True):
-        export.table(f"{name}-trials", shown, tuning.texts(shown), label="Export trials")
+        export.table(f"{name}-trials", shown, tuning.texts(shown), label="Export trials", studies=studies,
+                     caption=f"Every trial of {known.title(found.search.variant)}, with its status, scores and setting: {trials.kind(found.search).axis}.")
     if found.search.command:
         st.caption(f"Made by `{found.search.command}`, run `{found.search.run_id}`.")
 

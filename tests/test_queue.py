@@ -323,3 +323,25 @@ def test_home_is_where_the_environment_says(monkeypatch, tmp_path):
 def test_the_queue_needs_the_standard_library_alone():
     code = "import sys, engine.queue; print({'torch', 'duckdb', 'pandas', 'numpy', 'streamlit'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+
+
+def test_jobs_are_found_by_what_is_asked_and_older_ones_not_read(monkeypatch):
+    first, second = ask("done"), ask("fail")
+    wait(first)
+    wait(second)
+    assert [status.job_id for status in queue.jobs(wanted=lambda status: status.state == "failed")] == [second]
+    read = queue._status
+    seen: list[str] = []
+    monkeypatch.setattr(queue, "_status", lambda folder: (seen.append(folder.name), read(folder))[1])
+    assert [status.job_id for status in queue.jobs(1, lambda status: status.state == "failed")] == [second] and seen == [second]
+
+
+def test_a_sweep_is_a_request_and_its_points_say_of_which_value():
+    plan = queue.estimate({**REQUEST, "sweep": "lr=0.01:1:3", "device": "cpu", "study": "mine", "params": {}})
+    assert plan["argv"][-6:] == ["--study", "mine", "--sweep", "lr=0.01:1:3", "--device", "cpu"]
+    with pytest.raises(BadInput, match="sweep: got 3, must be str"):
+        queue.submit({**REQUEST, "sweep": 3})
+    job = ask("sleep")
+    wait(job, lambda status: status.phase == "wait")
+    queue.log_point(job, 0, "loss", 1.5, 0.01)
+    assert queue.curve(job) == [{"epoch": 0, "name": "loss", "value": 1.5, "of": 0.01}]

@@ -116,11 +116,11 @@ def _rate(cell: Cell, strategy: Strategy) -> float:
     return steps * r * batch / (time.perf_counter() - start)
 
 
-def device_kind() -> str:
-    """`LETHE_DEVICE`: cpu, cuda, or auto (the default: CUDA where there is one). Raises: BadInput."""
-    wish = os.environ.get("LETHE_DEVICE", "auto")
+def device_kind(given: str | None = None) -> str:
+    """`given`, else `LETHE_DEVICE`: cpu, cuda, or auto (the default: CUDA where there is one). Raises: BadInput."""
+    name, wish = ("device", given) if given is not None else ("LETHE_DEVICE", os.environ.get("LETHE_DEVICE", "auto"))
     if wish not in ("cpu", "cuda", "auto"):
-        raise BadInput(f"LETHE_DEVICE: got {wish!r}, must be cpu, cuda or auto")
+        raise BadInput(f"{name}: got {wish!r}, must be cpu, cuda or auto")
     if wish == "cuda" and not torch.cuda.is_available():
-        raise BadInput("LETHE_DEVICE=cuda, but torch finds no CUDA device here; use cpu or auto")
+        raise BadInput(f"{name}=cuda, but torch finds no CUDA device here; use cpu or auto")
     return "cuda" if wish != "cpu" and torch.cuda.is_available() else "cpu"

@@ -5,6 +5,7 @@ before it starts how long the rest will take.
 """
 
 import json
+import math
 import shlex
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -57,8 +58,9 @@ class Asked:
 
 
 def ask(method: str, dataset: str, model: str, seed: int, *, variant: str = "corrected", params: Mapping[str, Any] | None = None,
-        study: str | None = None) -> Asked:
+        study: str | None = None, device: str | None = None) -> Asked:
     """Check a rerun before anything is trained. study: name of the one whose data and recipe it follows; None for the first that fits.
+    device: cpu or cuda; None or auto for what the machine has.
 
     Raises: BadInput with all faults at once.
     """
@@ -80,7 +82,7 @@ def ask(method: str, dataset: str, model: str, seed: int, *, variant: str = "cor
         faults.append(f"{method} has no hyper-parameters; leave --set out")
     if not isinstance(seed, int) or not 0 <= seed < 10_000:
         faults.append(f"seed: got {seed!r}, must be int in [0, 9999]")
-    device = tried(device_kind)
+    where = tried(lambda: device_kind(device))
     if faults:
         raise BadInput(*faults)
     dataset = info.name  # of a folder, the same from wherever it is named
@@ -89,7 +91,7 @@ def ask(method: str, dataset: str, model: str, seed: int, *, variant: str = "cor
     recipe = stored.recipe if stored else recipe_for(dataset, model)
     data = stored.data("seeds", seed) if stored else DataSpec(dataset, "seeds", forget=0)
     key = method if known is None else known.key
-    cell = make_cell(data, model, key, seed=seed, recipe=recipe, params=params, numeric=Numeric(device=device))
+    cell = make_cell(data, model, key, seed=seed, recipe=recipe, params=params, numeric=Numeric(device=where))
     shadows, why = _shadows(cell, fitting)
     return Asked(cell, stored, study is not None, shadows, why)
 
@@ -122,34 +124,49 @@ def _stored_studies() -> list[Study]:
 
 def estimate(asked: Asked) -> dict[str, Any]:
     """How long it will take and what it must train first, in seconds on this machine."""
-    known = home.Known.here()
-    calibration = Calibration(known.home)
-    torch.set_num_threads(calibration.threads(asked.cell))
-    needs = []
-
-    def need(what: str, cell: Cell, stored: bool, times: float = 1.0) -> None:
-        seconds = 0.0 if stored else times * plan.work(cell) / calibration.rate(cell)
-        needs.append({"what": what, "seconds": seconds, "stored": stored})
-
-    cell = asked.cell
+    outlook = Outlook(asked.cell)
+    cell, known = asked.cell, outlook.known
     done = known.finished(cell.run_id)
-    if cell.kind != "retrained":
-        need(f"retrained model of seed {cell.seed}", cell.retrained, done or known.finished(cell.retrained.run_id))
-    if cell.kind == "unlearned":
-        need(f"original model of seed {cell.seed}", cell.original, known.has_weights(cell.original))
-    need(f"{cell.method} itself", cell, done)
+    outlook.references(cell, done)
+    outlook.need(f"{cell.method} itself", cell, done)
     timed = known.finished(timing_id(cell, REPEATS, torch.get_num_threads()))
-    need("timing, one model at a time", cell, timed, REPEATS + 1)
+    outlook.need("timing, one model at a time", cell, timed, REPEATS + 1)
     retrain = known.finished(timing_id(cell.retrained, REPEATS, torch.get_num_threads()))
-    needs.append({"what": "timing of retraining", "stored": retrain,
-                  "seconds": 0.0 if retrain else min(plan.work(cell.retrained) / calibration.rate(cell), 30.0)})
-    if asked.shadows is not None:
-        target = asked.target
-        need("original of a fresh half, for U-LiRA", target.original, known.has_weights(target.original))
-        need(f"{cell.method} on the fresh half", target, known.has_scores(target))
-    overhead = 4.0  # starting the process and evaluating
-    return {"seconds": sum(n["seconds"] for n in needs) + overhead, "needs": needs, "reused": done, "u_lira": asked.shadows is not None,
-            "u_lira_reason": asked.why_no_shadows, "faults": []}
+    outlook.need("timing of retraining", cell.retrained, retrain, most=30.0)
+    outlook.target(asked)
+    return outlook.document() | {"reused": done, "u_lira": asked.shadows is not None, "u_lira_reason": asked.why_no_shadows}
+
+
+class Outlook:
+    """What must be computed, and how many seconds each of that takes here. cell: of the shape of all that is asked about."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.known = home.Known.here()
+        self._calibration, self._device = Calibration(self.known.home), cell.numeric.device
+        self._needs: list[dict[str, Any]] = []
+        torch.set_num_threads(self._calibration.threads(cell))
+
+    def need(self, what: str, cell: Cell, stored: bool, times: float = 1.0, most: float = math.inf) -> None:
+        seconds = 0.0 if stored else min(times * plan.work(cell) / self._calibration.rate(cell), most)
+        self._needs.append({"what": what, "seconds": seconds, "stored": stored})
+
+    def references(self, cell: Cell, done: bool) -> None:
+        """The models of the same seed that it is made from and held against. done: it is there itself."""
+        if cell.kind != "retrained":
+            self.need(f"retrained model of seed {cell.seed}", cell.retrained, done or self.known.finished(cell.retrained.run_id))
+        if cell.kind == "unlearned":
+            self.need(f"original model of seed {cell.seed}", cell.original, self.known.has_weights(cell.original))
+
+    def target(self, asked: Asked) -> None:
+        """The fresh model that U-LiRA attacks, where stored shadows have these settings."""
+        if asked.shadows is not None:
+            self.need("original of a fresh half, for U-LiRA", asked.target.original, self.known.has_weights(asked.target.original))
+            self.need(f"{asked.cell.method} on the fresh half", asked.target, self.known.has_scores(asked.target))
+
+    def document(self) -> dict[str, Any]:
+        overhead = 4.0  # starting the process and evaluating
+        return {"seconds": sum(n["seconds"] for n in self._needs) + overhead, "needs": self._needs, "faults": [], "device": self._device,
+                "devices": ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]}
 
 
 def rerun(asked: Asked, *, store: bool = True, heard: Heard | None = None, told: Told | None = None) -> dict[str, Any]:
@@ -159,12 +176,14 @@ def rerun(asked: Asked, *, store: bool = True, heard: Heard | None = None, told:
     Raises: RunError.
     """
     if store:
-        return _Rerun(asked, home.Known.here(), heard, told).result()
+        return Rerun(asked, home.Known.here(), heard, told).result()
     with tempfile.TemporaryDirectory(prefix="lethe-") as scratch:
-        return _Rerun(asked, home.Known(Path(scratch), fresh=False), heard, told, again=True).result()
+        return Rerun(asked, home.Known(Path(scratch), fresh=False), heard, told, again=True).result()
 
 
-class _Rerun:
+class Rerun:
+    """One rerun at work. again: even what is stored is computed, and nothing is taken into the results."""
+
     def __init__(self, asked: Asked, known: home.Known, heard: Heard | None, told: Told | None, again: bool = False) -> None:
         self.asked, self.cell, self.known, self.heard, self.told, self.again = asked, asked.cell, known, heard, told, again
         self.command = f"python -m engine {command(asked)}"
@@ -176,24 +195,23 @@ class _Rerun:
         cell = self.cell
         reused = not self.again and self.known.finished(cell.run_id)
         if not reused:
-            self._train_missing()
+            self.train_missing()
             self._compute(cell, cell.method if cell.kind == "unlearned" else f"training the {cell.method} model of seed {cell.seed}", self.heard)
         metrics = dict(self._metrics(cell.run_id))
         metrics |= self._timing()
         made: dict[str, Any] = {"run_id": cell.run_id, "method": cell.method, "variant": cell.variant, "dataset": cell.data.dataset, "model": cell.model,
                                 "seed": cell.seed, "params": dict(cell.params), "metrics": metrics, "reused": reused,
-                                "provenance": {"command": self.command, "machine": provenance.machine(cell.numeric.device),
-                                               "versions": json.loads(provenance.versions()), "pool": cell.data.pool, "recipe": dict(cell.recipe),
-                                               "mode": cell.numeric.mode, "precision": cell.numeric.precision, **provenance.source()}}
+                                "provenance": came_from(cell, self.command)}
         if self.asked.shadows is not None:
-            made["u_lira"] = self._attack_target()
+            made["u_lira"] = self.attack_target()
         else:
             made["u_lira_reason"] = self.asked.why_no_shadows
         if not self.again:
             ingest.ingest(self.known.home)
         return made
 
-    def _train_missing(self) -> None:
+    def train_missing(self) -> None:
+        """The models that it is made from and held against, as far as they are not stored."""
         cell = self.cell
         if cell.kind != "retrained" and not self.known.finished(cell.retrained.run_id):
             self._compute(cell.retrained, f"training the retrained model of seed {cell.seed}")
@@ -201,7 +219,7 @@ class _Rerun:
             self._compute(cell.original, f"training the original model of seed {cell.seed}")
 
     def _compute(self, cell: Cell, phase: str, heard: Heard | None = None) -> None:
-        progress = self._progress(phase, plan.epochs(cell), "epochs")
+        progress = self.progress(phase, plan.epochs(cell), "epochs")
 
         def both(epoch: int, means: dict[str, torch.Tensor]) -> None:
             progress.show(epoch + 1)
@@ -213,7 +231,7 @@ class _Rerun:
         if row["status"] != "done":
             raise RunError(f"{cell.method} diverged: {row['error']}. It is recorded as a failure (run {cell.run_id}); try a smaller lr or fewer epochs.")
 
-    def _progress(self, phase: str, total: float, unit: str) -> Progress:
+    def progress(self, phase: str, total: float, unit: str) -> Progress:
         """Of a step that begins now, already shown. total: 0 where it is not known."""
         made = Progress(phase, total, unit, also=self.told, quiet=self.told is not None)
         made.show(0)
@@ -230,18 +248,18 @@ class _Rerun:
         context = Context(self.known.home, "rerun", self.command, (home.CHECKPOINTS,))
         reference = timing_id(self.cell.retrained, REPEATS, torch.get_num_threads())
         if not self.known.finished(reference):
-            self._progress("timing the epochs of retraining", 0, "epochs")
+            self.progress("timing the epochs of retraining", 0, "epochs")
             time_cell(self.cell.retrained, context, REPEATS)
         own = timing_id(self.cell, REPEATS, torch.get_num_threads())
         if not self.known.finished(own):
             retrain = self.known.metrics(reference)
             if self.cell.kind == "unlearned" and not self.known.has_weights(self.cell.original):
                 self._compute(self.cell.original, f"training the original model of seed {self.cell.seed}")
-            self._progress(f"timing {self.cell.method}, {REPEATS} times", 0, "runs")
+            self.progress(f"timing {self.cell.method}, {REPEATS} times", 0, "runs")
             time_cell(self.cell, context, REPEATS, (retrain["retrain_s"], int(retrain["retrain_epochs_timed"])))
         return {name: value for name, value in self.known.metrics(own).items() if name in ("unlearn_s", "retrain_s", "rte")}
 
-    def _attack_target(self) -> dict[str, Any]:
+    def attack_target(self) -> dict[str, Any]:
         """Score a fresh model of these settings against the stored shadows' Gaussians."""
         target = self.asked.target
         if not self.known.has_weights(target.original):
@@ -267,13 +285,19 @@ class _Rerun:
                 **{n: {"value": e.value, "lo": e.lo, "hi": e.hi} for n, e in estimates.items()}}
 
 
+def came_from(cell: Cell, command: str) -> dict[str, Any]:
+    """What a result says of where it comes from."""
+    return {"command": command, "machine": provenance.machine(cell.numeric.device), "versions": json.loads(provenance.versions()),
+            "pool": cell.data.pool, "recipe": dict(cell.recipe), "mode": cell.numeric.mode, "precision": cell.numeric.precision, **provenance.source()}
+
+
 def _shadows(cell: Cell, fitting: Sequence[Study]) -> tuple[str | None, str]:
     """(run_id of the stored attack on these very settings, or None; why there is none). fitting: the study that is followed, and others on the
     same data and model, whose shadows serve too where they were trained alike."""
     if cell.kind != "unlearned":
         return None, "references are attacked in the study itself"
     if not fitting:
-        return None, "no study with stored shadows on this data and model; only population attacks apply"
+        return None, "there is no study with stored shadows on this data and model"
     db = reader.open_results(home.shipped_file(), home.Known.here().home)
     stored, numeric = fitting[0], fitting[0].numerics["u_lira"]
     alike = [s.name for s in fitting if (s.pool, s.forget_share, s.recipe) == (stored.pool, stored.forget_share, stored.recipe)]
@@ -286,10 +310,10 @@ def _shadows(cell: Cell, fitting: Sequence[Study]) -> tuple[str | None, str]:
         if json.loads(params) == dict(cell.params) and how == [numeric.mode, numeric.precision, numeric.device]:
             return run_id, ""
     if not rows:
-        return None, f"{' and '.join(alike)} have no U-LiRA shadows of {cell.method}; only population attacks apply"
+        return None, f"{' and '.join(alike)} have no U-LiRA shadows of {cell.method}"
     theirs = json.loads(rows[0][1])
     differing = ", ".join(f"{name}={value}" for name, value in theirs.items() if dict(cell.params).get(name) != value)
-    return None, f"the stored shadows of {cell.method} have other settings ({differing}); only population attacks apply"
+    return None, f"the stored shadows of {cell.method} have other settings ({differing})"
 
 
 def _gaussians(run_id: str, pool: np.ndarray) -> dict[str, np.ndarray]:
@@ -300,13 +324,13 @@ def _gaussians(run_id: str, pool: np.ndarray) -> dict[str, np.ndarray]:
     return {str(name): column.to_numpy(float) for name, column in frame.set_index("example").reindex(pool).items()}
 
 
-def command(asked: Asked) -> str:
-    """The arguments that ask for it again."""
+def command(asked: Asked, without: str = "") -> str:
+    """The arguments that ask for it again. without: a parameter that is left out."""
     cell = asked.cell
     words = ["rerun", cell.method, "--dataset", cell.data.dataset, "--model", cell.model, "--seed", str(cell.seed)]
     words += ["--variant", cell.variant] if cell.variant != "corrected" else []
     words += ["--study", asked.stored.name] if asked.named and asked.stored else []
+    words += ["--device", cell.numeric.device] if cell.numeric.device != device_kind() else []
     for name, value in cell.params:
-        words += ["--set", f"{name}={value}"]
+        words += ["--set", f"{name}={value}"] if name != without else []
     return shlex.join(words)
-

@@ -2,7 +2,6 @@
 
     coordinates      (h - mean) on the two first principal components of one network's features
     variance         share of the features' variance that two axes hold: what the picture shows, 0 to 1
-    Procrustes       argmin over rotations and reflections Q of |A Q - B|, both centred: Q = U V^T,  A^T B = U S V^T
     centre AUC       chance that a forgotten example lies nearer to a class centre than an unseen one does: 1/2 = the two lie alike
 
 A class centre is the mean of the retain examples of a class, and an example counts by the nearest one. Two axes of some hundreds may hide what
@@ -16,14 +15,12 @@ Tried on the small CNN and digits, 8 splits, 30 epochs, original against retrain
     logistic regression on all dimensions, out of fold                      -0.024    -1.6
     distance to the nearest retain example                                  +0.023     1.7
     distance to the nearest class centre: here                              +0.045     6.0
-
-Source: orthogonal Procrustes from Schoenemann, Psychometrika 1966.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from engine.errors import DataError, Diverged
@@ -62,18 +59,6 @@ def principal_axes(features: Float[np.ndarray, "n d"]) -> Axes:
     rows = np.linalg.svd(features - mean, full_matrices=False)[2][:2]
     largest = np.take_along_axis(rows, np.abs(rows).argmax(1, keepdims=True), 1)
     return Axes(mean, rows * np.where(largest < 0, -1.0, 1.0))
-
-
-def procrustes(given: Float[np.ndarray, "n p"], onto: Float[np.ndarray, "n p"], by: Bool[np.ndarray, " n"]) -> Float[np.ndarray, "n p"]:
-    """`given` shifted and turned or mirrored, never stretched, so that its points `by` come as near as can be to the same points of `onto`.
-
-    Raises: DataError where `by` chooses none.
-    """
-    if not by.any():
-        raise DataError("Procrustes needs one or more points to align by, got none")
-    here, there = given[by].mean(0), onto[by].mean(0)
-    left, _, right = np.linalg.svd((given[by] - here).T @ (onto[by] - there))
-    return (given - here) @ (left @ right) + there
 
 
 def centre_auc(members: Float[np.ndarray, "n d"], others: Float[np.ndarray, "m d"], known: Float[np.ndarray, "k d"],

@@ -97,14 +97,19 @@ class Null:
     floor: float
 
 
+@lru_cache(maxsize=64)
 def derangements(seeds: int, draws: int = DRAWS, seed: int = 0) -> Ints:
-    """Random permutations [draws, seeds] that leave nothing in its place, all equally likely. Raises: DataError below two seeds."""
+    """Random permutations [draws, seeds] that leave nothing in its place, all equally likely, not to be written to.
+
+    Raises: DataError below two seeds.
+    """
     if seeds < 2:
         raise DataError(f"retraining noise needs two or more seeds, got {seeds}")
     rng, found = np.random.default_rng(seed), np.zeros((0, seeds), np.int64)
     while len(found) < draws:
         tried = rng.permuted(np.tile(np.arange(seeds), (draws, 1)), axis=1)
         found = np.concatenate([found, tried[(tried != np.arange(seeds)).all(1)]])
+    found.flags.writeable = False
     return found[:draws]
 
 

@@ -22,7 +22,9 @@ SEED_METRICS = ("retain_accuracy", "forget_accuracy", "val_accuracy", "test_accu
                 "population/all/logistic/auc", "population/all/boosting/auc", "population/surer", "population_val/all/logistic/auc",
                 "population_val/all/boosting/auc", "population_val/surer",
                 "js_forget", "js_test", "activation_distance_forget", "agreement_forget", "agreement_test", "zrf", "weight_distance",
-                "relative_weight_distance", "cka_block1", "cka_block2", "cka_block3", "cka_block4", "cka_logits", "relearn_epochs", "relearn_reached")
+                "relative_weight_distance", "cka_block1", "cka_block2", "cka_block3", "cka_block4", "cka_logits", "relearn_epochs", "relearn_reached",
+                "embedding_auc", "embedding_variance", "moved_live", "moved_dead", "moved_stem", "moved_block1", "moved_block2", "moved_block3",
+                "moved_block4", "moved_head")
 TIME_METRICS = ("unlearn_s", "retrain_s", "rte")
 ATTACK_METRICS = ("balanced_accuracy", "auc", "tpr_at_fpr_0.1", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001",
                   "shift", "n_models", "n_splits", "n_examples")
@@ -31,7 +33,7 @@ REFERENCES = ("retrained", "original")
 # how metrics say that a model is like the retrained one: at 0, at 1, or at that one's own value
 _APART = ["js_forget", "js_test", "activation_distance_forget", "weight_distance", "relative_weight_distance"]
 _ALIKE = ["agreement_forget", "agreement_test", "cka_block1", "cka_block2", "cka_block3", "cka_block4", "cka_logits"]
-_AS_RETRAINED = ["retain_accuracy", "forget_accuracy", "val_accuracy", "test_accuracy", "zrf", "relearn_epochs"]
+_AS_RETRAINED = ["retain_accuracy", "forget_accuracy", "val_accuracy", "test_accuracy", "zrf", "relearn_epochs", "embedding_auc"]
 CURVE_POINTS = 100  # of `curves`, about
 FORGET_SHARE = 0.1  # of cells that do not name one: see engine.data.splits, which needs more than pages may load
 

@@ -5,7 +5,8 @@ A cell is a dataset with an architecture and a share to forget, shown by its lar
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -102,15 +103,16 @@ class Cell:
     waiting: Mapping[Key, int]
     varies: str
     twins: Floats
+    _tables: dict[tuple[str, tuple[Key, ...]], Table] = field(default_factory=dict[tuple[str, tuple[Key, ...]], Table], repr=False, compare=False)
 
     @property
     def name(self) -> str:
         return place(self.dataset, self.model, self.forget_share)
 
-    @property
-    def keys(self) -> list[Key]:
+    @cached_property
+    def keys(self) -> tuple[Key, ...]:
         """Entries that can be ranked: all but the references and what is not finished."""
-        return [key for key in sorted({*self.means, *self.failed}) if key[0] not in REFERENCES and key not in self.waiting]
+        return tuple(key for key in sorted({*self.means, *self.failed}) if key[0] not in REFERENCES and key not in self.waiting)
 
     def has(self, metric: str, keys: Iterable[Key] | None = None) -> bool:
         """Whether every entry, or each of these, has this metric or failed."""
@@ -121,11 +123,13 @@ class Cell:
         return float(self.means.get(key, {}).get(metric, np.nan))
 
     def table(self, metric: str, keys: Iterable[Key] | None = None) -> Table:
-        """Entries, or these of them, by one metric; those that were not measured are left out."""
-        asked = [key for key in (self.keys if keys is None else keys) if key in self.failed or np.isfinite(self.mean(key, metric))]
+        """Entries, or these of them, by one metric; those that were not measured are left out. Worked out once."""
+        asked = tuple(key for key in (self.keys if keys is None else keys) if key in self.failed or np.isfinite(self.mean(key, metric)))
         if metric in SEED_METRICS and not self.seeds:
             return Table(metric, (), 0, np.nan, np.nan, "No retrained model is there yet to compare with.")
-        return _by_seeds(self, metric, asked) if metric in SEED_METRICS else _by_intervals(self, metric, asked)
+        if (metric, asked) not in self._tables:
+            self._tables[metric, asked] = _by_seeds(self, metric, asked) if metric in SEED_METRICS else _by_intervals(self, metric, asked)
+        return self._tables[metric, asked]
 
 
 EVIDENCE = (queries.results, queries.seed_runs, queries.failures, queries.twins)  # what `cell` is made from, in its order
@@ -144,16 +148,14 @@ def cell(study: Mapping[Any, Any], results: pd.DataFrame, seeds: pd.DataFrame, f
     failed = _failures(failures, variant)
     values: dict[Key, dict[str, Floats]] = {}
     waiting: dict[Key, int] = {}
-    for (method, name), runs in seeds.groupby(["method", "variant"]):
-        key = (str(method), str(name))
+    for key, (known, numbers) in _by_entry(seeds, there).items():
         if key not in means:
             continue
-        runs = runs.set_index("seed").reindex(list(there))
-        values[key] = {metric: runs[metric].to_numpy(np.float64) for metric in SEED_METRICS}
+        values[key] = dict(zip(SEED_METRICS, numbers, strict=True))
         if key[0] in REFERENCES or key in failed or not there:
             continue
-        if runs["run_id"].isna().any():
-            waiting[key] = int(runs["run_id"].notna().sum())
+        if known < len(there):
+            waiting[key] = known
         elif not np.isfinite(values[key]["test_accuracy"]).all():
             failed[key] = "a seed has no number"
         elif (kept := float(np.nanmean(values[key]["test_retention"]))) < _COLLAPSED:
@@ -161,6 +163,20 @@ def cell(study: Mapping[Any, Any], results: pd.DataFrame, seeds: pd.DataFrame, f
     waiting |= {key: 0 for key in means if there and key not in values and key not in failed and key[0] not in REFERENCES}
     return Cell(str(study["dataset"]), str(study["model"]), float(study["forget_share"]), str(study["study"]), there, means, values, failed, waiting,
                 _varies(seeds), _twins(seeds, twins))
+
+
+def _by_entry(seeds: pd.DataFrame, there: Sequence[int]) -> dict[Key, tuple[int, Floats]]:
+    """How many of the seeds `there` are known, and their numbers [metric of SEED_METRICS, seed], NaN where one is not. By hand, since
+    frames take longer to cut up than all that follows."""
+    place = {seed: at for at, seed in enumerate(there)}
+    numbers = seeds[list(SEED_METRICS)].to_numpy(np.float64)
+    found: dict[Key, tuple[list[int], Floats]] = {}
+    for method, variant, seed, row in zip(seeds["method"].tolist(), seeds["variant"].tolist(), seeds["seed"].tolist(), numbers, strict=True):
+        known, values = found.setdefault((str(method), str(variant)), ([], np.full((len(SEED_METRICS), len(there)), np.nan)))
+        if seed in place:
+            known.append(seed)
+            values[:, place[seed]] = row
+    return {key: (len(known), values) for key, (known, values) in found.items()}
 
 
 def largest(studies: Iterable[Mapping[Any, Any]], chosen: str | None = None) -> list[Mapping[Any, Any]]:
@@ -324,7 +340,8 @@ def _twins(seeds: pd.DataFrame, twins: pd.DataFrame) -> Floats:
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+    columns = [column.tolist() for _, column in frame.items()]
+    return [dict(zip(map(str, frame.columns), row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 # ---- what a method costs

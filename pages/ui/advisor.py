@@ -132,7 +132,7 @@ def texts(found: Sequence[Candidate], reads: Mapping[str, Sequence[str]], looks:
     """Every method with the evidence that decided, as people read it."""
     return pd.DataFrame([{
         "Method": _title(one, looks), "Verdict": VERDICTS[one.status],
-        **{header: evidence(one, name) for name, header in _COLUMNS.items()},
+        **{header: evidence(one, name).replace(" points", "") for name, header in _COLUMNS.items()},
         "Reads": ", ".join(sorted(reads.get(one.key[0], ()))) or formats.MISSING, "Cells": f"{one.cells} of {one.of}",
         "What stands against it": reasons(one) or formats.MISSING} for one in found])
 

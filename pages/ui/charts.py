@@ -95,7 +95,7 @@ def tradeoff(results: Rows, looks: Mapping[str, Look], style: Style, *, x: str, 
     ring = {"condition": {"test": f"datum.key === '{picked}'", "value": style.ink}, "value": style.page} if picked else {"value": style.page}
     spot = {**vega.COLOUR, "legend": None}
     panel = Panel(size, span, rise, log)
-    layers = _references(best, band, "retraining" if log else "½: the attack guesses", at_x, at_y, panel, data, style)
+    layers, taken = _references(best, band, "retraining" if log else "½: the attack guesses", at_x, at_y, panel, data, style)
     whisker = {"color": spot, "opacity": shade}
     mark = {"x": at_x, "y": at_y, "fill": spot, "stroke": ring, "shape": {**vega.SHAPE, "legend": None}, "opacity": shade,
             "tooltip": _tips(x, y), **vega.ABOUT}
@@ -103,7 +103,7 @@ def tradeoff(results: Rows, looks: Mapping[str, Look], style: Style, *, x: str, 
     layers += [vega.layer("rule", {"x": {**at_x, "field": "x_lo"}, "x2": {"field": "x_hi"}, "y": at_y, **whisker}, strokeWidth=style.stroke),
                vega.layer("rule", {"y": {**at_y, "field": "y_lo"}, "y2": {"field": "y_hi"}, "x": at_x, **whisker}, strokeWidth=style.stroke),
                {**vega.layer("point", mark, filled=True, size=style.point, strokeWidth=style.stroke, cursor="pointer"), "params": [click]}]
-    layers += _names(data[:MANY], at_x, at_y, panel, best, shade, style)
+    layers += _names(data[:MANY], at_x, at_y, panel, best, taken, shade, style)
     return vega.chart(data, layers, width=size[0], height=size[1])
 
 
@@ -322,30 +322,33 @@ def _line(best: float, band: list[float], at_x: Spec, style: Style) -> list[Spec
 
 
 def _references(best: float, band: list[float], word: str, at_x: Spec, at_y: Spec, panel: Panel, data: Sequence[Mapping[str, Any]],
-                style: Style) -> list[Spec]:
-    """Both lines of retraining with their names, the horizontal one's where it is in nobody's way."""
+                style: Style) -> tuple[list[Spec], labels.Box]:
+    """Both lines of retraining with their names, the horizontal one's where it is in nobody's way, and the room that this name takes."""
     half, high, line = labels.text_width("retraining", style.text) / 2, 1.3 * style.text, panel.down(1.0)
     upright = (panel.across(best) - 1, 0.0, panel.across(best) + 1, float(panel.size[1]))
     middles = [panel.size[0] - half, *(share * panel.size[0] for share in (0.75, 0.5, 0.25)), half]
     sides = (("bottom", -style.text / 4, line - high), ("top", style.text / 3, line))
     spots = [(middle, *side) for side in sides for middle in middles]
     boxes = [(middle - half, top, middle + half, top + high) for middle, _, _, top in spots]
-    middle, baseline, shift, _ = spots[labels.clearest(boxes, [*panel.obstacles(data, style.point ** 0.5 / 2), upright])]
+    clearest = labels.clearest(boxes, [*panel.obstacles(data, style.point ** 0.5 / 2), upright])
+    middle, baseline, shift, _ = spots[clearest]
     here = [{"best": best, "one": 1.0, "bottom": panel.rise[0], "at": panel.value(middle), "word": word, "name": "retraining"}]
     text = {"color": style.muted, "fontSize": style.text}
-    return [*_line(best, band, at_x, style),
+    made = [*_line(best, band, at_x, style),
             vega.layer("rule", {"y": {**at_y, "field": "one"}}, here, color=style.muted, strokeWidth=style.stroke),
             vega.layer("text", {"x": {**at_x, "field": "at"}, "y": {**at_y, "field": "one"}, "text": {"field": "name"}}, here,
                    align="center", baseline=baseline, dy=shift, **text),
             vega.layer("text", {"x": {**at_x, "field": "best"}, "y": {**at_y, "field": "bottom"}, "text": {"field": "word"}}, here,
                    align="left", baseline="bottom", dx=style.text / 3, dy=-style.text / 4, **text)]
+    return made, boxes[clearest]
 
 
-def _names(data: Sequence[Mapping[str, Any]], at_x: Spec, at_y: Spec, panel: Panel, best: float, shade: Spec, style: Style) -> list[Spec]:
+def _names(data: Sequence[Mapping[str, Any]], at_x: Spec, at_y: Spec, panel: Panel, best: float, taken: labels.Box, shade: Spec,
+           style: Style) -> list[Spec]:
     """Names beside the points, with leader lines where they had to move away."""
     radius = style.point ** 0.5 / 2
     at, one = panel.across(best), panel.down(1.0)
-    lines = [(at - 1, 0.0, at + 1, float(panel.size[1])), (0.0, one - 1, float(panel.size[0]), one + 1), *panel.obstacles(data, 0.0)]
+    lines = [(at - 1, 0.0, at + 1, float(panel.size[1])), (0.0, one - 1, float(panel.size[0]), one + 1), taken, *panel.obstacles(data, 0.0)]
     spots = labels.place([(panel.across(p["x"]), panel.down(p["y"])) for p in data], [p["name"] for p in data], width=panel.size[0],
                          height=panel.size[1], font=style.label, radius=radius, lines=lines)
     placed = [{**p, **vars(spot)} for p, spot in zip(data, spots, strict=True)]

@@ -14,7 +14,20 @@ Plan = dict[str, Any]
 
 @st.cache_resource(show_spinner=False)
 def asker() -> Asker[Plan]:
-    return Asker(queue.estimate)
+    known = devices()
+
+    def answer(request: Plan) -> Plan:
+        plan = queue.estimate(request)
+        known.update(plan.get("devices", []))
+        return plan
+
+    return Asker(answer)
+
+
+@st.cache_resource(show_spinner=False)
+def devices() -> set[str]:
+    """What this machine can compute on, as far as the engine has told yet: cpu, cuda."""
+    return set()
 
 
 def latest(request: Mapping[str, Any], stamp: Hashable) -> "Future[Plan]":

@@ -14,6 +14,7 @@ from pages.ui.formats import Row, Rows
 from pages.ui.leaks import Key
 from pages.ui.theme import Look, Style, look
 
+UNSEEN = "unseen"  # in the session: nobody looks, so no pictures are fetched
 _SHOWN = 40  # of what is listed
 _ROW = 58  # px, with a picture in it
 _WORST = {"worst_0.01": "worst 1\u202f% of examples", "worst_0.05": "worst 5\u202f%", "worst_0.1": "worst 10\u202f%",
@@ -52,9 +53,13 @@ def show(view: page.View, found: Numbers, looked: Sequence[Key], choice: filters
 
     with st.container(horizontal=True):
         if has_worlds(row):
-            export.figure(f"lethe-privacy-{method}-example-{row['example']}", build, panels=1)
+            export.figure(f"lethe-privacy-{method}-example-{row['example']}", build, panels=1, studies=[choice.study],
+                          caption=f"Logit-scaled confidence in example {row['example']} (larger: surer), of models of {known.title(variant)} that forgot it "
+                          "and of models that never saw it; below, of retrained models.")
         export.table(f"lethe-privacy-{method}-examples", store.ask(queries.exposed, study=choice.study, method=method, variant=variant),
-                     table.exposed_texts(table.exposed(listed, classes, {})))
+                     table.exposed_texts(table.exposed(listed, classes, {})), studies=[choice.study],
+                     caption=f"The examples that {known.title(variant)} exposes most, by U-LiRA's balanced accuracy (½ is best): on the half of the splits "
+                     "that chose them, which flatters the attack; on the other half; and in retrained models.")
 
 
 def class_names(view: page.View, dataset: str) -> dict[int, str]:
@@ -117,6 +122,8 @@ def _panels(row: Row, style: Style, known: Look, variant: str, width: int) -> li
 
 def _pictures(dataset: str, examples: Sequence[int]) -> pictures.Pictures:
     """Those that are here. While they are fetched the page stays as it is and looks again; what hinders them is said."""
+    if st.session_state.get(UNSEEN):
+        return {}
     attempt = st.session_state.setdefault("pictures-attempt", 0)
     asked = pictures.ask(dataset, examples, attempt)
     if asked is None:

@@ -17,6 +17,8 @@ from pages.ui.theme import Look, look
 ALL_VARIANTS = "all"
 _CHOICE, _WRITTEN, _ALONE = "choice", "choice-written", "alone"
 _NAMES = ("dataset", "model", "study", "variant", "methods")
+SHARED = frozenset(_NAMES)
+_PICKED = ("claim", "clone", "example", "job", "jobs", "pick", "run", "sweep", "trial")  # what clicks choose and no widget holds
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,11 @@ def write(name: str, value: Any) -> None:
     st.session_state.setdefault(_ALONE, {})[name] = text
     if st.query_params.get(name) != text:
         st.query_params[name] = text
+
+
+def parameters() -> set[str]:
+    """What the address of this page may name, once it is drawn."""
+    return {*_NAMES, *_PICKED, *st.session_state.get(_ALONE, {})}
 
 
 def label(name: str, entries: Rows) -> str:

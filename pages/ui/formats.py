@@ -86,6 +86,15 @@ METRICS: dict[str, Metric] = {
     "relearn_epochs": Metric("Relearn time, epochs", "Relearn", "", "epochs", "Epochs of fine-tuning on forget until a model knows it as the "
                              "original did. Best is what retraining needs: sooner, and something was left behind. At most 12."),
     "relearn_reached": Metric("Relearned at all", "Relearned", "", "share", "Models that knew forget again in 12 epochs; the others need longer."),
+    "embedding_auc": Metric("Forget nearer to class centres than test", "Centre AUC", "", "rate", "Chance that a forget example lies nearer to a class "
+                            "centre than a test example, among the features before the last layer. Best is what retraining has: above it, something of "
+                            "forget was left."),
+    "embedding_variance": Metric("Variance that two axes hold", "Variance shown", "", "share", "Of the features before the last layer."),
+    **{f"moved_{kind}": Metric(f"{kind.capitalize()} weights moved, relative", f"Moved ({kind})", "", "share",
+                               f"L2 distance from the original of the same seed over its norm, of the weights that {can} influence an output at this "
+                               "image size.") for kind, can in (("live", "can"), ("dead", "cannot"))},
+    **{f"moved_{part}": Metric(f"Live weights moved, {words}", f"Moved ({words})", "", "share", "From the original of the same seed, over its norm.")
+       for part, words in (("stem", "stem"), ("block1", "block 1"), ("block2", "block 2"), ("block3", "block 3"), ("block4", "block 4"), ("head", "head"))},
     "live_share": Metric("Live weights in the selection", "Live", "", "share",
                          "Of the weights that the method chooses to redraw, move or shake, how many can influence an output at this image size."),
     "image_passes": Metric("Image passes", "Image passes", "down", "count",
@@ -105,7 +114,7 @@ def number(value: float | None, kind: str) -> str:
         case "small":
             return f"{100 * value:.2g}{THIN}%"
         case "rate":
-            return f"{value:.3f}"
+            return f"{value:z.3f}"  # never -0.000
         case "signed":
             return f"{value:+.2f}".replace("-", "−")
         case "seconds":

@@ -23,12 +23,14 @@ Near = Mapping[tuple[str, str, str], Row]  # (method, variant, metric) -> row of
 
 PARTS = {"Accuracy": ("retain_accuracy", "forget_accuracy", "val_accuracy", "test_accuracy"),
          "Outputs": ("js_forget", "js_test", "activation_distance_forget", "agreement_forget", "agreement_test", "zrf"),
-         "Layers": ("cka_block1", "cka_block2", "cka_block3", "cka_block4", "cka_logits"),
-         "Weights": ("relative_weight_distance", "weight_distance"), "Relearning": ("relearn_epochs",)}
+         "Layers": ("cka_block1", "cka_block2", "cka_block3", "cka_block4", "cka_logits"), "Features": ("embedding_auc",),
+         "Weights": ("relative_weight_distance", "weight_distance", "moved_live", "moved_dead"), "Relearning": ("relearn_epochs",)}
+MOVED = ("moved_stem", "moved_block1", "moved_block2", "moved_block3", "moved_block4", "moved_head")  # from the image on
 _HEADERS = {"retain_accuracy": "Retain", "forget_accuracy": "Forget", "val_accuracy": "Val", "test_accuracy": "Test", "js_forget": "JS · forget",
             "js_test": "JS · test", "activation_distance_forget": "Act. · dist.", "agreement_forget": "Agree · forget",
             "agreement_test": "Agree · test", "zrf": "ZRF", "cka_block1": "Block · 1", "cka_block2": "Block · 2", "cka_block3": "Block · 3",
-            "cka_block4": "Block · 4", "cka_logits": "Logits", "relative_weight_distance": "L2, · relative", "relearn_epochs": "Epochs"}
+            "cka_block4": "Block · 4", "cka_logits": "Logits", "embedding_auc": "Centre · AUC",
+            "relative_weight_distance": "L2, · relative", "relearn_epochs": "Epochs"}
 _HEADS = {"Layers": "Layers (CKA)"}
 _STRONGEST = 0.55  # opacity that ink can still be read on
 _FURTHER = "#d55e00"  # against the accent, for nearer: told apart with any colour vision
@@ -90,6 +92,11 @@ class Evidence:
         """Which metrics of each part any method has."""
         found = {part: [metric for metric in metrics if any(not pd.isna(row[metric]) for row in self.methods)] for part, metrics in PARTS.items()}
         return {part: metrics for part, metrics in found.items() if metrics}
+
+    @property
+    def moved(self) -> list[str]:
+        """Which of MOVED any method has."""
+        return [metric for metric in MOVED if any(not pd.isna(row[metric]) for row in self.methods)]
 
     def title(self, row: Row) -> str:
         return look(self.looks, row["method"]).title(row["variant"])
@@ -278,25 +285,29 @@ def panel(of: Evidence, metric: str, style: Style, *, width: int = 260, picked: 
 
 
 def profile(of: Evidence, metrics: Sequence[str], style: Style, *, picked: str | None = None, size: tuple[int, int] = (420, 280)) -> Spec:
-    """CKA with the retrained model layer by layer, nearest to the image first: every method a thin line, the picked one strong with its
-    intervals, the original dashed."""
+    """Part by part, nearest to the image first: every method a thin line, the picked one strong with its intervals. Of CKA with the retrained
+    model the original is dashed, and 1 a line; of how far weights moved from the original the retrained model is."""
+    moved = metrics[0] in MOVED
+    dashed, itself = ("retrained", "original") if moved else ("original", "retrained")
     names = {metric: METRICS[metric].label.split(", ")[1] for metric in metrics}
-    data = [{**_entry(of, row, metric), "layer": names[metric]} for row in of.rows if row["method"] != "retrained"
+    data = [{**_entry(of, row, metric), "layer": names[metric]} for row in of.rows if row["method"] != itself
             for metric in metrics if not pd.isna(row[metric])]
-    span = vega.reach([value for point in data for value in (point["x_lo"], point["x_hi"])] + [1.0], pad=0.04)
+    reached = [value for point in data for value in (point["x_lo"], point["x_hi"])]
+    span = (0.0, 1.04 * max(reached) or 1.0) if moved else vega.reach([*reached, 1.0], pad=0.04)
     at_x = {"field": "layer", "type": "nominal", "sort": list(names.values()), "scale": {"type": "point", "padding": 0.4},
-            "axis": {"title": "Layer, from the image on", "labelAngle": 0}}
-    at_y = {"field": "x", "type": "quantitative", "axis": {"title": "CKA with retrained (higher is more alike)", "format": ".2f", "tickCount": 5},
-            "scale": {"domain": list(span), "nice": False, "zero": False}}
+            "axis": {"title": "Part, from the image on" if moved else "Layer, from the image on", "labelAngle": 0}}
+    title = "Moved from the original (square-root axis)" if moved else "CKA with retrained (higher is more alike)"
+    at_y = {"field": "x", "type": "quantitative", "axis": {"title": title, "format": ".0%" if moved else ".2f", "tickCount": 5},
+            "scale": {"domain": list(span), "nice": False, "zero": False, **({"type": "sqrt", "clamp": True} if moved else {})}}
     tint, whole = {**vega.COLOUR, "legend": None}, {"detail": {"field": "key"}}
-    original = [point for point in data if point["key"].startswith("original/")]
-    others = [point for point in data if not point["key"].startswith("original/")]
+    reference = [point for point in data if point["key"].startswith(f"{dashed}/")]
+    others = [point for point in data if not point["key"].startswith(f"{dashed}/")]
     strong = [point for point in others if point["key"] == picked]
-    ends = [{**points[-1]} for points in (strong, original) if points]
-    tips = [{"field": field, "title": title} for field, title in (("name", "Method"), ("layer", "Layer"), ("told", "CKA"))]
-    layers = [vega.layer("rule", {"y": {**at_y, "field": "one"}}, [{"one": 1.0}], color=style.muted, strokeWidth=style.stroke),
+    ends = [{**points[-1]} for points in (strong, reference) if points]
+    tips = [{"field": field, "title": title} for field, title in (("name", "Method"), ("layer", "Layer"), ("told", "Moved" if moved else "CKA"))]
+    layers = [vega.layer("rule", {"y": {**at_y, "field": "one"}}, [] if moved else [{"one": 1.0}], color=style.muted, strokeWidth=style.stroke),
               vega.layer("line", {"x": at_x, "y": at_y, "stroke": tint, **whole}, others, strokeWidth=style.stroke, opacity=0.3 if strong else 0.8),
-              vega.layer("line", {"x": at_x, "y": at_y}, original, color=style.muted, strokeWidth=1.6 * style.stroke, strokeDash=[4, 3]),
+              vega.layer("line", {"x": at_x, "y": at_y}, reference, color=style.muted, strokeWidth=1.6 * style.stroke, strokeDash=[4, 3]),
               vega.layer("line", {"x": at_x, "y": at_y, "stroke": tint}, strong, strokeWidth=2.4 * style.stroke),
               vega.layer("rule", {"x": at_x, "y": {**at_y, "field": "x_lo"}, "y2": {"field": "x_hi"}, "color": tint}, strong,
                          strokeWidth=1.6 * style.stroke),
@@ -355,7 +366,7 @@ def _entry(of: Evidence, row: Row, metric: str) -> dict[str, Any]:
 def _along(metric: str, span: vega.Span) -> Spec:
     known, fine = METRICS[metric], span[1] - span[0] < 0.05
     form = (".1%" if fine else ".0%") if known.kind == "share" else ".3~g" if span[1] > 2 else ".3f" if fine else ".2f"
-    title = f"{known.short}, {known.axis.removeprefix(known.label).strip(' ()') or 'best: as retrained'}"
+    title = known.label if metric.startswith("moved_") else f"{known.short}, {known.axis.removeprefix(known.label).strip(' ()') or 'best: as retrained'}"
     return {"field": "x", "type": "quantitative", "axis": {"title": title, "labelExpr": f"format(datum.value, '{form}')", "tickCount": 4},
             "scale": {"domain": list(span), "nice": False, "zero": False}}
 

@@ -6,6 +6,7 @@ leader line. Works on pixels of the smallest size that the chart is meant for; o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import hypot
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -29,6 +30,12 @@ class Place:
 def place(points: Sequence[tuple[float, float]], texts: Sequence[str], *, width: float, height: float, font: float, radius: float,
           lines: Sequence[Box] = ()) -> list[Place]:
     """One place per point. points: pixels, y downwards. lines: whiskers and reference lines as thin boxes, avoided if possible."""
+    return list(_placed(tuple(points), tuple(texts), width, height, font, radius, tuple(lines)))
+
+
+@lru_cache(maxsize=512)  # the same figure is drawn at every click elsewhere on its page
+def _placed(points: tuple[tuple[float, float], ...], texts: tuple[str, ...], width: float, height: float, font: float, radius: float,
+            lines: tuple[Box, ...]) -> tuple[Place, ...]:
     dots: list[Box] = [(x - radius, y - radius, x + radius, y + radius) for x, y in points]
     order = sorted(range(len(points)), key=lambda i: -_crowding(points, i))
     taken: list[Box] = []
@@ -45,7 +52,7 @@ def place(points: Sequence[tuple[float, float]], texts: Sequence[str], *, width:
         assert best is not None
         chosen[i] = best[1]
         taken.append(best[2])
-    return [chosen[i] for i in range(len(points))]
+    return tuple(chosen[i] for i in range(len(points)))
 
 
 def clearest(boxes: Sequence[Box], obstacles: Sequence[Box]) -> int:

@@ -20,6 +20,7 @@ _DASHES = ((1, 0), (6, 3), (2, 2), (9, 3, 2, 3), (1, 4), (12, 4), (4, 6), (9, 3,
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross")
 _ABREAST, _WIDE = 10, 600  # columns that a wide matrix has room for; px
 _CURVE = 81  # points of a Gaussian
+_LONG = 12  # letters of a name, of which three do not fit abreast
 _FAR = 3.5  # standard deviations that are drawn
 _MANY_DECADES = 6  # of a rate: less is drawn as nothing
 
@@ -204,7 +205,7 @@ def classes(found: Mapping[Line, Mapping[int, tuple[Row, int]]], names: Mapping[
             lo, hi = (row["value"] if pd.isna(row[end]) else row[end] for end in ("lo", "hi"))
             told = formats.with_interval(row["value"], row["lo"], row["hi"], "rate")
             data.append({"class": names.get(label, str(label)), "who": line.name, "x": row["value"], "x_lo": lo, "x_hi": hi, "colour": line.colour,
-                         "shape": looks[line].shape, "told": told, "examples": size, "about": f"class {names.get(label, label)}, {line.name}: {told}"})
+                         "told": told, "examples": size, "about": f"class {names.get(label, label)}, {line.name}: {told}"})
     order = list(dict.fromkeys(names.get(label, str(label)) for label in sorted({label for rows in found.values() for label in rows})))
     at_x = {"field": "x", "type": "quantitative", "axis": {"title": "Balanced accuracy over a class (½ is best)", "format": ".2f", "tickCount": 5},
             "scale": {"domain": list(vega.reach([p[end] for p in data for end in ("x_lo", "x_hi")] + [0.5])), "nice": False, "zero": False}}
@@ -212,8 +213,10 @@ def classes(found: Mapping[Line, Mapping[int, tuple[Row, int]]], names: Mapping[
     apart = {"field": "who", "type": "nominal", "scale": {"domain": [line.name for line in found]}}
     tips = [{"field": field, "title": title} for field, title in (("class", "Class"), ("who", "Models"), ("told", "Balanced accuracy"),
                                                                   ("examples", "Examples"))]
-    mark = {"x": at_x, "y": at_y, "yOffset": apart, "fill": {**vega.COLOUR, "legend": None}, "shape": {**vega.SHAPE, "legend": None}, "tooltip": tips,
-            **vega.ABOUT}
+    named = {**apart, "legend": _key(style)}
+    fill = {**named, "scale": {**apart["scale"], "range": [line.colour for line in found]}}
+    shape = {**named, "scale": {**apart["scale"], "range": [looks[line].shape for line in found]}}
+    mark = {"x": at_x, "y": at_y, "yOffset": apart, "fill": fill, "shape": shape, "tooltip": tips, **vega.ABOUT}
     whisker = {"x": {**at_x, "field": "x_lo"}, "x2": {"field": "x_hi"}, "y": at_y, "yOffset": apart, "color": {**vega.COLOUR, "legend": None}}
     layers = [vega.layer("rule", {"x": {**at_x, "field": "half"}}, [{"half": 0.5}], color=style.muted, strokeWidth=style.stroke),
               vega.layer("rule", whisker, strokeWidth=style.stroke), vega.layer("point", mark, filled=True, size=style.point / 2, opacity=1)]
@@ -255,9 +258,11 @@ def _rate(field: str, title: str, least: float) -> Spec:
 
 
 def _legend(drawn: Sequence[Line], style: Style) -> tuple[Spec, Spec]:
-    """Colour and dash by name, in one legend."""
+    """Colour and dash by name, in one legend; long names in two columns, since a legend is never broken."""
     names = [line.name for line in drawn]
-    shared = {"field": "name", "type": "nominal", "legend": {**_key(style), "symbolType": "stroke", "symbolSize": (2.2 * style.text) ** 2}}
+    columns = 2 if max(map(len, names), default=0) > _LONG else 3
+    legend = {**_key(style), "columns": columns, "symbolType": "stroke", "symbolSize": (2.2 * style.text) ** 2}
+    shared = {"field": "name", "type": "nominal", "legend": legend}
     return ({**shared, "scale": {"domain": names, "range": [line.colour for line in drawn]}},
             {**shared, "scale": {"domain": names, "range": [list(line.dash) for line in drawn]}})
 

@@ -12,7 +12,7 @@ import streamlit as st
 
 from engine.errors import LetheError, StoreError
 from engine.store import queries
-from pages.ui import charts, filters, findings, formats, nav, store, trust
+from pages.ui import bundle, captions, charts, export, filters, findings, formats, glossary, nav, store, trust
 from pages.ui.formats import Row, Rows
 from pages.ui.theme import DARK, FAMILIES, LIGHT, Look, Style, look, looks
 
@@ -27,7 +27,10 @@ _CSS = """<style>
 .lethe-hue {margin-right: 1em; white-space: nowrap}
 .lethe-hue i {display: inline-block; width: 0.65em; height: 0.65em; border-radius: 50%; margin-right: 0.35em}
 .lethe-group {padding: 0.75rem 0 0.1rem 0.5rem}
-[class*="st-key-say-"] p {min-height: 4.6em}
+.st-key-glossary-open button {padding: 0.25rem 0.5rem; min-height: 0}
+@media (min-width: 769px) {[class*="st-key-say-"] p {min-height: 6.2em}}
+[data-testid="stSelectbox"] input, [data-testid="stNumberInput"] input {text-overflow: ellipsis}
+[data-testid="stButtonGroup"] [role="radiogroup"] {flex-wrap: wrap; row-gap: 0.25rem}
 [class*="st-key-wide-"] {overflow-x: auto}
 [class*="st-key-wide-"] > * {min-width: 50rem}
 .lethe-example {display: flex; gap: 1rem; align-items: center; min-height: 96px}
@@ -36,6 +39,9 @@ _CSS = """<style>
 .st-key-foot {border-top: 1px solid rgba(128, 140, 160, 0.28); margin-top: 1rem; padding-top: 0.75rem}
 [data-testid="stHeading"] h1 {padding-top: 0}
 </style>"""
+
+
+_NAMED = 2  # commits and machines, of which there may be many
 
 
 @dataclass(frozen=True)
@@ -70,11 +76,14 @@ def show(name: str, body: Callable[[View], None]) -> None:
     st.set_page_config(page_title=f"{screen.label} · Lethe", page_icon="💧", layout="wide")
     st.html(_CSS)
     filters.current(name)  # so that the links to other pages carry it
+    export.begin()
     _navigation()
     try:
         catalogue = store.catalogue()
+        glossary.answer(catalogue)
         style = DARK if st.context.theme.type == "dark" else LIGHT
         body(View(screen, store.rows(queries.studies), catalogue, looks(catalogue["methods"]), style))
+        bundle.offer(screen)
     except StoreError as error:
         _broken(screen, error)
     except LetheError as error:
@@ -148,32 +157,20 @@ def notices(view: View, study: str) -> None:
 
 def footer(view: View, study: str) -> None:
     """Where the numbers on the page come from, how sure they are and how to make them again."""
-    row = view.study(study)
-    made, checks = store.rows(queries.provenance, study=study), store.rows(queries.calibration, study=study)
-    models = [kind for kind in made if kind["kind"] in ("original", "retrained", "unlearned")]
-    seeds = max((kind["seeds"] for kind in models if kind["protocol"] == "seeds"), default=0)
-    splits = max((kind["splits"] for kind in models if kind["protocol"] == "u_lira"), default=0)
-    commits = sorted({str(commit)[:7] for kind in made for commit in kind["commits"]})
-    machines = sorted({str(machine) for kind in made for machine in kind["machines"]})
-    passed = sum(check["outcome"] == "passed" for check in checks)
+    made = captions.origin(view.study(study))
     facts = [
-        f"Study “{row['title']}”",
-        f"{formats.counted(sum(kind['runs'] for kind in made), 'run')}, {formats.counted(sum(kind['runs'] for kind in models), 'model')}",
-        formats.counted(seeds, "seed") if seeds else "",
-        f"{formats.counted(splits, 'random half', 'random halves')} for U-LiRA" if splits else "",
-        f"computed {formats.ago(max(kind['newest'] for kind in made))}" if made else "",
-        f"attack calibrated: {passed} of {formats.counted(len(checks), 'check')} passed" if checks else "attack not calibrated",
-        f"on {formats.listed(machines)}" if machines else "",
-        f"commit {_first(commits)}{', with uncommitted changes' if any(kind['dirty'] for kind in made) else ''}" if commits else "",
+        f"Study “{made.title}”",
+        f"{formats.counted(made.runs, 'run')}, {formats.counted(made.models, 'model')}",
+        *made.size,
+        f"computed {formats.ago(made.newest)}" if made.newest is not None else "",
+        made.calibration,
+        f"on {captions.few(made.machines, _NAMED)}" if made.machines else "",
+        made.source(_NAMED),
     ]
     with st.container(key="foot"):
         st.caption(" · ".join(fact for fact in facts if fact))
-        if row["command"]:
-            st.caption(f"Make it again: `{row['command']}`")
-
-
-def _first(words: list[str], most: int = 2) -> str:
-    return formats.listed(words if len(words) <= most else [*words[:most], f"{len(words) - most} more"])
+        if made.command:
+            st.caption(f"Make it again: `{made.command}`")
 
 
 def _navigation() -> None:
@@ -184,6 +181,7 @@ def _navigation() -> None:
             for page in nav.PAGES:
                 if page.group == group:
                     st.page_link(page.script, label=page.label, icon=page.icon, width="stretch", query_params=filters.link())
+        st.button("Glossary", icon=":material/menu_book:", type="tertiary", on_click=glossary.ask, key="glossary-open")
     st.sidebar.divider()
 
 

@@ -55,18 +55,16 @@ def home(found: Sequence[Cell], choice: filters.Choice) -> Cell | None:
     return next((one for one in fitting if one.study == choice.study), fitting[0] if fitting else None)
 
 
-def places(found: Sequence[Cell], metric: str, variant: str, catalogue: Mapping[str, Any]) -> list[Place]:
+def places(found: Sequence[Cell], metric: str, catalogue: Mapping[str, Any]) -> list[Place]:
     """The cells that have this metric, each by it."""
-    wanted = None if variant == filters.ALL_VARIANTS else variant
-    tables = {one.study: _table(_identity(vars(one)), wanted, metric, None, store.stamp()) for one in found}
+    tables = {one.study: by(one, metric) for one in found}
     there = [one for one in found if tables[one.study].entries]
     keys = tuple(key for key in (there[0].keys if there else []) if all(tables[one.study].of(key) for one in there))
     made: list[Place] = []
     for one in there:
         believed = trust.of(one.study) if metric in queries.ATTACK_METRICS else None
         grey = {key: doubt for key, row in one.means.items() if believed and (doubt := believed.doubt(row))}
-        made.append(Place(one, named(one, catalogue), tables[one.study], _table(_identity(vars(one)), wanted, metric, keys, store.stamp()),
-                          believed.doubt() if believed else "", grey))
+        made.append(Place(one, named(one, catalogue), tables[one.study], by(one, metric, keys), believed.doubt() if believed else "", grey))
     return made
 
 
@@ -120,12 +118,7 @@ def _identity(study: Mapping[Any, Any]) -> tuple[str, str, str, float]:
     return str(study["study"]), str(study["dataset"]), str(study["model"]), float(study["forget_share"])
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_resource(max_entries=256, show_spinner=False)
 def _cell(study: tuple[str, str, str, float], variant: str | None, stamp: Hashable) -> Cell:
     known = dict(zip(("study", "dataset", "model", "forget_share"), study, strict=True))
     return standings.cell(known, *(store.ask(question, study=study[0]) for question in standings.EVIDENCE), variant=variant)
-
-
-@st.cache_data(max_entries=512, show_spinner=False)
-def _table(study: tuple[str, str, str, float], variant: str | None, metric: str, keys: tuple[Key, ...] | None, stamp: Hashable) -> Table:
-    return by(_cell(study, variant, stamp), metric, keys)

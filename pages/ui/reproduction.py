@@ -110,7 +110,7 @@ def _ways(one: Judged, names: Names, style: Style) -> Iterator[dict[str, Any]]:
         told, colour = claims.told(reading, one.claim, names), style.muted if reading.differences else style.accent
         yield {"name": f"{pair} · {names.dataset(reading.study['dataset'])}", "x": reading.margin, "x_lo": reading.lo, "x_hi": reading.hi,
                "claim": one.claim.statement, "told": told, "place": names.place(reading), "setting": _setting(reading, one, names),
-               "colour": colour, "fill": style.page if reading.differences else colour,
+               "study": reading.study["study"], "colour": colour, "fill": style.page if reading.differences else colour,
                "about": f"{one.claim.statement} {names.place(reading)}: {told}"}
 
 

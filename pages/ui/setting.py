@@ -24,22 +24,32 @@ def of_study(rows: Sequence[Mapping[str, Any]], method: str, variant: str) -> Pa
     return next((json.loads(params) for params in found), None)
 
 
-def form(method: Mapping[str, Any], where: str, start: Params) -> Params:
+def declared(method: Mapping[str, Any], variant: str) -> Mapping[str, Any]:
+    """A variant's own parameters, under a name of its own, so that its widgets are; the method itself where they are the same."""
+    other = method.get("others", {}).get(variant)
+    return {**method, **other, "name": f"{method['name']}/{variant}"} if other else method
+
+
+def form(method: Mapping[str, Any], where: str, start: Params, *, without: str | None = None) -> Params:
     """One widget a parameter, bounds and meaning as declared. Returns the values as they stand.
 
-    where: dataset and model. They begin at `start`, and at what they were left at when the form was away meanwhile.
+    where: dataset and model. without: a parameter that is chosen elsewhere. They begin at `start`, and at what they were left at when the
+    form was away meanwhile.
     """
     memory: dict[str, Params] = st.session_state.setdefault(_MEMORY, {})
     start = memory.get(f"{method['name']}/{where}", start)
     values: Params = {}
     columns = st.columns(2)
     for at, param in enumerate(method["params"]):
+        if param["name"] == without:
+            columns[at % 2].markdown(f"**{without}**: several values, chosen below")
+            continue
         key = _key(method, where, param)
         if key not in st.session_state:
             st.session_state[key] = _typed(param, start.get(param["name"], param["default"]))
         with columns[at % 2]:
             values[param["name"]] = _WIDGETS.get(param["type"], _text)(param, key)
-    memory[f"{method['name']}/{where}"] = values
+    memory[f"{method['name']}/{where}"] = {**start, **values}
     return values
 
 
@@ -60,7 +70,8 @@ def command(request: Mapping[str, Any], usual: Params) -> str:
     words = ["python", "-m", "engine", "rerun", request["method"], "--dataset", request["dataset"], "--model", request["model"],
              "--seed", str(request["seed"])]
     words += ["--variant", request["variant"]] if request["variant"] != "corrected" else []
-    words += ["--study", request["study"]] if request.get("study") else []
+    for name in ("study", "sweep", "device"):
+        words += [f"--{name}", request[name]] if request.get(name) else []
     for name, value in request["params"].items():
         if value != usual.get(name):
             words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
@@ -87,7 +98,7 @@ def _float(param: Mapping[str, Any], key: str) -> float:
     size = abs(param["default"]) or 0.1
     step = 10.0 ** floor(log10(size)) if param["log"] or size > 1 else min(0.05, size)
     low, high = (None if end is None else float(end) for end in (param["low"], param["high"]))
-    return st.number_input(param["name"], min_value=low, max_value=high, step=step, format="%g", key=key, help=_help(param))
+    return st.number_input(param["name"], min_value=low, max_value=high, step=step, format="%.4g", key=key, help=_help(param))
 
 
 def _int(param: Mapping[str, Any], key: str) -> int:
@@ -107,4 +118,5 @@ def _text(param: Mapping[str, Any], key: str) -> str:
     return st.text_input(param["name"], key=key, help=_help(param))
 
 
+KINDS = ("float", "int", "bool", "choice")
 _WIDGETS: dict[str, Callable[[Mapping[str, Any], str], Any]] = {"float": _float, "int": _int, "bool": _bool, "choice": _choice}

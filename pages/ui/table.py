@@ -100,7 +100,7 @@ def standing_configured(table: standings.Table) -> dict[str, Any]:
             "means that a difference may be there and was not found."),
         "p (Holm)": st.column_config.NumberColumn(format="%.3f", help="Paired one-sided test of that, adjusted for all methods of the cell"),
         "Rank, seeds redrawn": st.column_config.TextColumn(help="95 % of the ranks of the mean when seeds are drawn anew"),
-        "Seeds": st.column_config.LineChartColumn(help="One value a seed, on the same scale for all methods",
+        "Seeds": st.column_config.LineChartColumn(width=110, help="One value a seed, on the same scale for all methods",
                                                   y_min=min(values, default=0.0), y_max=max(values, default=1.0)),
     }
 

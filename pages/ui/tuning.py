@@ -117,6 +117,7 @@ HELP = {
     "Nearest are worse by": f"Median of the {searches.NEIGHBOURS} settings that lie nearest, those that diverged left out",
     "Defaults worse by": "The declared defaults against the chosen setting, on the splits that both ran on",
     "At an end": "Parameters chosen at an end of what was tried"}
+NUMBERS = frozenset(name for name in HELP if name not in ("Within noise", "Halves agree", "At an end"))
 
 
 def trial_table(search: Search) -> pd.DataFrame:

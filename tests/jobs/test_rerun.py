@@ -8,7 +8,7 @@ import pytest
 
 from engine.cli import main
 from engine.errors import BadInput
-from engine.jobs import catalogue, rerun
+from engine.jobs import catalogue, home, rerun, sweep
 from engine.jobs.study import Study
 from engine.jobs.study import read as read_study
 from engine.train import Recipe
@@ -92,7 +92,48 @@ def test_a_rerun_follows_the_study_that_is_named(small: Study, tmp_path: Path) -
         rerun.ask("ft", "digits", "cnn", 0, study="mine")
 
 
+@pytest.mark.slow
+def test_a_sweep_is_one_rerun_a_value_and_the_others_stand_where_one_diverges(small: Study, lethe_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    what = ["rerun", "ft", "--dataset", "digits", "--model", "cnn", "--seed", "0", "--set", "batch=32", "--set", "epochs=1"]
+    assert main([*what, "--sweep", "lr=0.01,0.1,10", "--plan", "--json"]) == 0
+    plan = asked(capsys.readouterr().out)
+    assert plan["sweep"] == {"name": "lr", "log": True, "values": [0.01, 0.1, 10.0]}
+    assert [n["what"] for n in plan["needs"]][-3:] == ["ft with lr = 0.01", "ft with lr = 0.1", "ft with lr = 10"]  # type: ignore[index, attr-defined]
+    heard: list[tuple[object, int, str]] = []
+    others = {"batch": 32, "epochs": 4, "weight_decay": 1.0}
+    swept = sweep.ask("ft", "digits", "cnn", 0, "lr=0.01,0.1,10", params=others)
+    found = sweep.run(swept, heard=lambda value, epoch, name, mean: heard.append((value, epoch, name)))
+    assert heard == [(value, epoch, "loss") for epoch in range(4) for value in (0.01, 0.1, 10.0)]
+    assert [point["status"] for point in found["points"]] == ["done", "done", "diverged"] and not found["points"][2]["metrics"]
+    assert set(found["references"]) == {"retrained", "original"} and "unlearn_s" not in found["points"][0]["metrics"]
+    alone = rerun.ask("ft", "digits", "cnn", 0, params={**others, "lr": 0.1})
+    assert found["points"][1]["run_id"] == alone.cell.run_id  # an ordinary run, which a rerun of that value finds
+    fresh, stored = rerun.rerun(alone, store=False)["metrics"], found["points"][1]["metrics"]
+    assert all(fresh[name] == stored[name] for name in METRICS - {"rte", "unlearn_s"})  # bit for bit, though it shared a stack
+    again = sweep.run(swept)
+    assert [point["reused"] for point in again["points"]] == [True] * 3 and again["points"][2]["status"] == "diverged"
+    assert "lr=0.01,0.1,10.0" in again["provenance"]["command"] and "diverged" in sweep.text(again)
+    assert home.Known.here().finished(found["points"][2]["run_id"])  # the failure is on record
+
+
+@pytest.mark.parametrize(("method", "given", "values"), [
+    ("ft", "lr=0.001:0.1:5", [0.001, 0.00316, 0.01, 0.0316, 0.1]), ("ng_plus", "alpha=0.1:0.9:3", [0.1, 0.5, 0.9]), ("ft", "epochs=1:3:9", [1, 2, 3]),
+    ("ft", "batch=64,256", [64, 256])])
+def test_values_are_spaced_as_the_parameter_is_declared(small: Study, method: str, given: str, values: list[float]) -> None:
+    assert sweep.ask(method, "digits", "cnn", 0, given).values == values
+
+
 @pytest.mark.parametrize(("arguments", "says"), [
+    (["rerun", "ft", "--dataset", "digits", "--model", "cnn", "--seed", "0", "--sweep", "lr=0:20:12", "--set", "epochs=0"],
+     ["--sweep lr: got 12 values, must be int in [2, 9]", "must begin above 0", "ft.epochs: got 0"]),
+    (["rerun", "ft", "--dataset", "digits", "--model", "cnn", "--seed", "0", "--sweep", "lr=1:20:3", "--set", "lr=1"],
+     ["ft.lr: got 20.0, must be float in [0, 10]", "lr: given by --set and by --sweep"]),
+    (["rerun", "ft", "--dataset", "digits", "--model", "cnn", "--seed", "0", "--sweep", "rate=1:2:3"], ["ft has no parameter 'rate'; it has: lr"]),
+    (["rerun", "ft", "--dataset", "digits", "--model", "cnn", "--seed", "0", "--sweep", "lr=1:2"], ["must be NAME=LOW:HIGH:COUNT, two numbers"]),
+    (["rerun", "ft", "--dataset", "digits", "--model", "cnn", "--seed", "0", "--sweep", "lr"], ["must be NAME=LOW:HIGH:COUNT or NAME=VALUE"]),
+    (["rerun", "ft", "--dataset", "digits", "--model", "cnn", "--seed", "0", "--sweep", "lr=0.1,0.1"], ["is one value"]),
+    (["rerun", "ft", "--dataset", "digits", "--model", "cnn", "--seed", "0", "--sweep", "lr=0.1,0.2", "--no-store"], ["the runs of a sweep are recorded"]),
+    (["rerun", "retrained", "--dataset", "digits", "--model", "cnn", "--seed", "0", "--sweep", "lr=0.1,0.2"], ["retrained has no hyper-parameters"]),
     (["rerun", "ng_plus", "--dataset", "digits", "--model", "cnn", "--seed", "0", "--set", "alpha=1.4", "--set", "epochs=0"],
      ["ng_plus.epochs: got 0, must be int in [1, 1000] (walks over retain)", "ng_plus.alpha: got 1.4, must be float in [0, 1] (weight of the retain loss)"]),
     (["rerun", "ng_pluss", "--dataset", "digit", "--model", "cn", "--seed", "-1"],
@@ -113,11 +154,12 @@ def test_bad_input_is_one_message_and_exit_code_2(arguments: list[str], says: li
 
 
 @pytest.mark.parametrize("kind", ["methods", "datasets", "models", "attacks", "scenarios"])
-def test_what_exists_is_one_json_document(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_exists_is_one_json_document(kind: str, lethe_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([kind, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert rows == json.loads(json.dumps(catalogue.build()[kind]))
     assert all({"name", "label"} <= set(row) for row in rows)
+    assert json.loads((lethe_home / "catalogue.json").read_text(encoding="utf-8"))[kind] == rows  # where the app reads it
 
 
 def test_an_unusable_device_is_refused(lethe_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,25 +37,31 @@ def measured(method: str, seed: int) -> dict[str, float]:
     def relearn(epochs: float) -> dict[str, float]:
         taken = 0.0 if not epochs else epochs + seed % 2
         return {"relearn_epochs": min(taken, CAP), "relearn_reached": float(taken <= CAP)}
+    looked = {"embedding_auc": {"original": 0.56, "retrained": 0.50, "msg": 0.51}.get(method, 0.56) + rng.normal(0, 0.002), "embedding_variance": 0.38}
     if method == "retrained":
-        return {}
-    made = {"js_forget": js + rng.normal(0, 0.001), "js_test": js / 3, "activation_distance_forget": 3 * js, "agreement_forget": 1 - js,
+        return looked
+    moved = {"original": 0.0, "msg": 0.6}.get(method, 0.01)
+    made = {f"moved_{part}": moved for part in ("live", "stem", "block1", "block2", "head")} | {"moved_dead": moved / 2} | looked
+    made |= {"js_forget": js + rng.normal(0, 0.001), "js_test": js / 3, "activation_distance_forget": 3 * js, "agreement_forget": 1 - js,
             "agreement_test": 0.99, "zrf": 0.25 + js, "weight_distance": 15 * weights, "relative_weight_distance": weights + rng.normal(0, 0.01),
             **{f"cka_block{k}": 0.98 - k * (1 - cka) / 4 for k in range(1, 5)}, "cka_logits": cka, **relearn(epochs)}
     if method in ("msg", "ft"):
         made["live_share"] = 0.5
-    return made | ({f"retrained/{name}": value for name, value in relearn(LIKE["retrained"][3]).items()} if method == "original" else {})
+    behind = relearn(LIKE["retrained"][3]) | {"moved_live": 0.4, "moved_dead": 0.1, "moved_block1": 0.3}
+    return made | ({f"retrained/{name}": value for name, value in behind.items()} if method == "original" else {})
 
 
-def enriched(home: Path, more: Callable[[str, int], dict[str, float]]) -> Path:
-    """A home whose models of protocol `seeds` have further metrics."""
+def enriched(home: Path, more: Callable[[str, int], dict[str, float]], tables: Callable[[str, int], dict[str, list[records.Row]]] | None = None) -> Path:
+    """A home whose models of protocol `seeds` have further metrics, and rows of further tables."""
     for folder in list((home / "runs").iterdir()):
         record = records.read(folder)
         (run,) = record.tables["runs"]
         if run["kind"] in ("original", "retrained", "unlearned"):
             shutil.rmtree(folder)
             added = [{"run_id": record.run_id, "name": name, "value": value} for name, value in more(run["method"], run["seed"]).items()]
-            records.write(home, records.Record(record.run_id, {**record.tables, "metrics": [*record.tables["metrics"], *added]}))
+            rows = {} if tables is None else tables(run["method"], run["seed"])
+            further = {table: [{"run_id": record.run_id, **row} for row in of] for table, of in rows.items()}
+            records.write(home, records.Record(record.run_id, {**record.tables, **further, "metrics": [*record.tables["metrics"], *added]}))
     return home
 
 
@@ -193,7 +199,7 @@ def test_charts_are_valid(store: DuckDBPyConnection, deep: Shipped, style: theme
     parts = of.parts
     assert list(parts) == list(inside.PARTS)
     panels = [inside.matrix(of, style, parts=parts, picked="msg/corrected"),
-              inside.profile(of, parts["Layers"], style, picked="ft/corrected"),
+              inside.profile(of, parts["Layers"], style, picked="ft/corrected"), inside.profile(of, of.moved, style, picked="msg/corrected"),
               *(inside.panel(of, metric, style, picked="ft/corrected", heading="x")
                 for metric in ("forget_accuracy", "js_forget", "relearn_epochs"))]
     for panel in panels:
@@ -223,6 +229,23 @@ def test_capped_models_are_hollow_at_the_cap(store: DuckDBPyConnection, deep: Sh
     assert len(seeds) == 24 and sum(seed["capped"] for seed in seeds) == 8
 
 
+def test_what_moved_is_held_against_the_retrained_model_part_by_part(store: DuckDBPyConnection, deep: Shipped) -> None:
+    of = evidence(store, deep.studies["deep"])
+    assert of.moved == ["moved_stem", "moved_block1", "moved_block2", "moved_head"]
+    points = inside.profile(of, of.moved, theme.LIGHT)["data"]["values"]
+    assert {(point["name"], point["layer"]): round(point["x"], 2) for point in points if point["name"] in ("MSG", "Retrained")} == {
+        ("Retrained", "block 1"): 0.3, **{("MSG", part): 0.6 for part in ("stem", "block 1", "block 2", "head")}}
+    assert "Original" not in {point["name"] for point in points}
+    live = inside.panel(of, "moved_live", theme.LIGHT)
+    rules = [layer for layer in live["layer"] if layer["mark"]["type"] == "rule"]
+    assert rules[0]["data"]["values"] == [{"x": pytest.approx(0.4)}] and rules[1]["data"]["values"] == [{"x": 0.0}]
+
+
+def test_nearness_to_class_centres_is_judged_against_retrained(store: DuckDBPyConnection, deep: Shipped) -> None:
+    of = evidence(store, deep.studies["deep"])
+    assert inside.verdict(of.near["msg", "corrected", "embedding_auc"]) == "nearer" and of.near["msg", "corrected", "embedding_auc"]["before"] > 0.05
+
+
 def test_accuracies_have_no_line_where_there_is_no_retrained_model(store: DuckDBPyConnection, deep: Shipped) -> None:
     of = evidence(store, deep.studies["deep"])
     of = replace(of, rows=[row for row in of.rows if row["method"] != "retrained"])
@@ -246,7 +269,7 @@ def drawn(app: AppTest) -> int:
     return len(app.get("arrow_vega_lite_chart") or app.get("vega_lite_chart"))
 
 
-@pytest.mark.parametrize(("part", "figures"), [("Accuracy", 4), ("Outputs", 6), ("Layers", 6), ("Weights", 2), ("Relearning", 1)])
+@pytest.mark.parametrize(("part", "figures"), [("Accuracy", 4), ("Outputs", 6), ("Layers", 6), ("Features", 1), ("Weights", 5), ("Relearning", 1)])
 def test_every_part(part: str, figures: int, site: SimpleNamespace, deep: Shipped) -> None:
     site.ship(deep)
     app = site.open(SCRIPT, dataset="digits", part=part, who="ft/corrected")

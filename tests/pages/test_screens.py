@@ -142,7 +142,7 @@ def test_url_restores_the_view(site: SimpleNamespace, full: Shipped) -> None:
     assert "GA: the runs behind the point" in said(app)
     runs = app.dataframe[1].value
     assert list(runs["Seed"]) == list(range(10)) and runs["Run"].is_unique
-    assert app.code[0].value == "python -m engine rerun ga --dataset digits --model cnn --seed 0 --set lr=0.0004 --set epochs=3 --no-store"
+    assert app.code[0].value == "python -m engine rerun ga --dataset digits --model cnn --seed 0 --device cpu --set lr=0.0004 --set epochs=3 --no-store"
 
 
 def test_a_link_wins_over_widgets(site: SimpleNamespace, full: Shipped) -> None:

@@ -14,6 +14,7 @@ import duckdb
 import numpy as np
 import pytest
 
+from engine import cli
 from engine.errors import BadInput, RunError, StoreError
 from engine.store import ingest, reader, records, schema
 
@@ -162,6 +163,16 @@ def test_rebuild_follows_the_folders(home, record):
     ingest.ingest(home)
     shutil.rmtree(home / "runs" / "a")
     assert ingest.rebuild(home).taken == ["b"] and run_ids(home) == "b"
+
+
+def test_rebuild_from_the_command_line_and_not_beside_a_folder(home, record, monkeypatch, capsys):
+    monkeypatch.setenv("LETHE_HOME", str(home))
+    for run_id in "ab":
+        records.write(home, record(run_id))
+    assert cli.main(["ingest"]) == 0
+    shutil.rmtree(home / "runs" / "a")
+    assert cli.main(["ingest", "--rebuild"]) == 0 and run_ids(home) == "b"
+    assert cli.main(["ingest", str(home), "--rebuild"]) != 0 and "take" in capsys.readouterr().err
 
 
 def test_a_newer_live_file_is_left_alone(home, record):
