@@ -57,18 +57,18 @@ def stamp(shipped: Path | None, home: Path) -> Hashable:
     return _stamp(shipped), live and live.name, _stamp(live)
 
 
-def open_results(shipped: Path | None, home: Path, memory: str | None = None) -> duckdb.DuckDBPyConnection:
+def open_results(shipped: Path | None, home: Path, *, memory: str | None = None, whole: bool = False) -> duckdb.DuckDBPyConnection:
     """An in-memory connection with one view a table of the schema (and `ingested`), over `shipped` and the live file of `home`.
 
     A run that is in the live file hides the shipped rows of the same run_id, in every table. Tables and columns that an
     older file lacks read as NULL. `shipped` None: the live file alone. Use `.cursor()` for each query where threads share it.
-    memory: that DuckDB may keep, e.g. "1GB".
+    memory: that DuckDB may keep, e.g. "1GB". whole: even tables of many millions of rows are read through for damage, which takes seconds.
     Raises: StoreError on a file that is missing, damaged, locked or newer than this version; no live file is fine.
     """
     while True:
         live = live_file(home)
         try:
-            return _open(shipped, live, memory)
+            return _open(shipped, live, memory, None if whole else _READ_AT_ONCE)
         except StoreError:
             if live_file(home) == live:
                 raise
@@ -127,16 +127,16 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _open(shipped: Path | None, live: Path | None, memory: str | None) -> duckdb.DuckDBPyConnection:
+def _open(shipped: Path | None, live: Path | None, memory: str | None, most: int | None) -> duckdb.DuckDBPyConnection:
     db = duckdb.connect()
     with ExitStack() as unless_opened:
         unless_opened.callback(db.close)
         if memory is not None:
             db.execute(f"SET memory_limit = '{memory}'")
         if shipped is not None:
-            attach(db, shipped, "base", "get the file again: `git checkout` restores the one that ships", most=_READ_AT_ONCE)
+            attach(db, shipped, "base", "get the file again: `git checkout` restores the one that ships", most=most)
         if live is not None:
-            attach(db, live, "live", _REBUILD, most=_READ_AT_ONCE)
+            attach(db, live, "live", _REBUILD, most=most)
         _create_views(db, [name for name, path in (("base", shipped), ("live", live)) if path is not None])
         unless_opened.pop_all()
     return db

@@ -66,7 +66,7 @@ def _plain(column: pd.Series) -> list[Any]:
 
 @st.cache_resource(max_entries=2, on_release=lambda db: db.close(), show_spinner=False)
 def _connection(shipped: Path, home: Path, stamp: Hashable) -> DuckDBPyConnection:
-    return reader.open_results(shipped, home, _MEMORY)
+    return reader.open_results(shipped, home, memory=_MEMORY)
 
 
 @st.cache_data(ttl=600, max_size="200MB", show_spinner=False)
