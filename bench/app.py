@@ -29,14 +29,14 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from websockets.asyncio.client import ClientConnection, connect
 
-from engine.jobs.provenance import machine
+from engine.jobs.provenance import machine, source
+from engine.store import reader
 from pages.ui.nav import PAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 QUIET_S = 0.05  # after the end of a script: a page may ask for another run at once
 PATIENCE_S = 300.0
 EVERY_S = 10.0  # between two deeds of a visitor, on average
-LIMITS = {"page": 1.0, "filter": 0.3}
 SHARED = ("dataset", "model", "study", "methods", "variant")  # filters that all pages have
 
 
@@ -100,7 +100,10 @@ class Visitor:
             kind = answer.WhichOneof("type")
             if kind == "new_session":
                 running = True
+            elif kind == "navigation":  # what the app itself says its pages are; those of the new session are Streamlit's guess
                 self._know(answer)
+            elif kind == "page_not_found":
+                self.faults.append(f"{self.page}: not found")
             elif kind == "script_finished":
                 ended, running = time.perf_counter(), False
             elif kind == "page_info_changed":
@@ -109,9 +112,8 @@ class Visitor:
                 self._see(answer)
 
     def _know(self, answer: ForwardMsg) -> None:
-        for page in answer.new_session.app_pages:
-            name = page.url_pathname.strip("/") if not page.is_default else "overview"
-            self.hashes[name or "overview"] = page.page_script_hash
+        for page in answer.navigation.app_pages:
+            self.hashes["overview" if page.is_default else page.url_pathname.strip("/")] = page.page_script_hash
 
     def _see(self, answer: ForwardMsg) -> None:
         element = answer.delta.new_element
@@ -222,14 +224,18 @@ def report(times: Times, visitors: int, now: float, most: float, home: Path) -> 
 
     turned, opened = ([s for _, s in found] for found in (times.filters, times.pages))
     store = sum(path.stat().st_size for path in (home / "store").glob("*")) / 1e6
+    with reader.open_results(None, home) as db:
+        rows = {table: db.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0] for table in ("runs", "metrics", "examples")}
     return "\n".join([
-        f"### The app under {visitors} visitors, {datetime.now(UTC):%Y-%m-%d}", "", f"Store of {store:,.0f} MB beside the shipped one. {machine('cpu')}.", "",
+        f"## {datetime.now(UTC):%Y-%m-%d}, the app under {visitors} visitors ({machine('cpu')})", "",
+        f"A synthetic store of {rows['runs']:,} runs, {rows['metrics']:,} metrics and {rows['examples']:,} rows of single examples ({store:,.0f} MB, "
+        f"`python -m bench.scale`), beside the shipped one; `python -m bench.app`, visitors on the same processors; commit {str(source()['commit'])[:10]}.", "",
         "| page | first ever, s | again, s | opened by visitors, p95 s (times) | control turned, p50 ms | p95 ms (times) |", "|---|---|---|---|---|---|",
         *(line(page.name) for page in PAGES),
         f"| all | {max(times.cold.values()):.2f} at most | {max(times.again.values()):.2f} at most | {percentile(opened, 0.95):.2f} ({len(opened)}) "
         f"| {percentile(turned, 0.5) * 1000:.0f} | {percentile(turned, 0.95) * 1000:.0f} ({len(turned)}) |", "",
         f"Memory of the server: {now:,.0f} MB at the end, {most:,.0f} MB at most. Exceptions seen: {len(times.faults)}.",
-        *(f"- {fault}" for fault in sorted(set(times.faults))), ""])
+        *(f"- {fault}" for fault in sorted(set(times.faults)))])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -237,15 +243,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("home", type=Path, help="a LETHE_HOME with results, such as one made by bench.scale")
     parser.add_argument("--visitors", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=120.0)
-    parser.add_argument("--record", type=Path, help="add the table to this file")
+    parser.add_argument("--record", type=Path, help="add the result to this file")
     given = parser.parse_args(arguments)
     with serving(given.home) as (port, process):
         times = asyncio.run(measured(port, given.visitors, given.seconds))
         text = report(times, given.visitors, *memory(process), given.home)
     print(text)
     if given.record:
-        with given.record.open("a", encoding="utf-8") as out:
-            out.write(f"\n{text}")
+        from bench.train import add
+
+        add(text, given.record)
 
 
 if __name__ == "__main__":
