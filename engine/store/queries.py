@@ -37,25 +37,41 @@ _AS_RETRAINED = ["retain_accuracy", "forget_accuracy", "val_accuracy", "test_acc
 CURVE_POINTS = 100  # of `curves`, about
 FORGET_SHARE = 0.1  # of cells that do not name one: see engine.data.splits, which needs more than pages may load
 
-# of a study, what is done and not just a model that an attack or a search has looked at: those are nearly all
-_SHOWN = """
+
+def _shown(study: str | None) -> str:
+    """Of a study, or of each, what is done and not just a model that an attack or a search has looked at: those are nearly all."""
+    return f"""
 mine AS (
-    SELECT m.role, r.* FROM (SELECT DISTINCT member, role FROM members WHERE run_id = $study AND role NOT IN ('u_lira', 'tuning')) m
+    SELECT m.study, m.role, r.* EXCLUDE (study)
+    FROM (SELECT DISTINCT run_id AS study, member, role FROM members WHERE role NOT IN ('u_lira', 'tuning'){"" if study is None else " AND run_id = $study"}) m
     JOIN shown_runs r ON r.run_id = m.member WHERE r.status = 'done')
 """
-# what is known of a retrained model only once there is an original lies in the original's record, as retrained/<name>
-_MEASURED = _SHOWN + """,
-own AS (SELECT run_id, name, value FROM shown_metrics SEMI JOIN mine USING (run_id)),
+
+
+def _measured(study: str | None) -> str:
+    """The same, and their metrics. What is known of a retrained model only once there is an original lies in the original's record, as
+    retrained/<name>."""
+    return _shown(study) + """,
+own AS (SELECT study, run_id, name, value FROM shown_metrics JOIN (SELECT DISTINCT study, run_id FROM mine) USING (run_id)),
 measured AS (
     FROM own WHERE NOT starts_with(name, 'retrained/')
     UNION ALL
-    SELECT r.run_id, substr(name, 11), value FROM mine o JOIN own USING (run_id)
-    JOIN mine r ON r.kind = 'retrained' AND r.role = 'seeds' AND r.seed = o.seed AND r.split IS NOT DISTINCT FROM o.split
+    SELECT r.study, r.run_id, substr(name, 11), value FROM mine o JOIN own USING (study, run_id)
+    JOIN mine r ON r.study = o.study AND r.kind = 'retrained' AND r.role = 'seeds' AND r.seed = o.seed AND r.split IS NOT DISTINCT FROM o.split
     WHERE o.kind = 'original' AND o.role = 'seeds' AND starts_with(name, 'retrained/'))
 """
-_ATTACKS = _SHOWN + """,
-attacks AS (FROM mine WHERE kind = 'attack' QUALIFY row_number() OVER (PARTITION BY method, variant, attack ORDER BY started DESC, run_id) = 1)
+
+
+def _attacks(study: str | None) -> str:
+    """The same, and of them the newest run of each attack."""
+    return _shown(study) + """,
+attacks AS (
+    FROM mine WHERE kind = 'attack'
+    QUALIFY row_number() OVER (PARTITION BY study, method, variant, attack ORDER BY started DESC, run_id) = 1)
 """
+
+
+_SHOWN, _ATTACKS = _shown("one"), _attacks("one")
 
 
 def studies(db: DuckDBPyConnection) -> pd.DataFrame:
@@ -90,63 +106,64 @@ def studies(db: DuckDBPyConnection) -> pd.DataFrame:
         GROUP BY s.run_id, s.name, s.title ORDER BY started DESC NULLS LAST, s.run_id""", {"usual": FORGET_SHARE})
 
 
-def results(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
+def results(db: DuckDBPyConnection, *, study: str | None = None) -> pd.DataFrame:
     """What a study found: one row per (method, variant), the references included, with every metric of METRICS.
 
     method str | variant str | source str | seeds int, how many are done | params JSON
     | for each metric: <metric>, <metric>_lo, <metric>_hi. Means and 95 % t-intervals over seeds for SEED_METRICS, median
     and range of the repeats for TIME_METRICS, estimate and 95 % bootstrap interval over splits for ATTACK_METRICS (U-LiRA).
+    study: see EVERYWHERE.
     """
     rows = _ask(db, f"""
-        WITH {_MEASURED},
+        WITH {_measured(study)},
         per_seed AS (
-            SELECT method, variant, name, avg(value) AS value, stddev_samp(value) AS deviation, count(*) AS n,
+            SELECT study, method, variant, name, avg(value) AS value, stddev_samp(value) AS deviation, count(*) AS n,
                    NULL::DOUBLE AS lo, NULL::DOUBLE AS hi
-            FROM mine JOIN measured USING (run_id)
+            FROM mine JOIN measured USING (study, run_id)
             WHERE role = 'seeds' AND kind IN ('original', 'retrained', 'unlearned') AND isfinite(value) GROUP BY ALL),
         single AS (
-            SELECT method, variant, name, value, NULL::DOUBLE AS deviation, 1 AS n, lo, hi
+            SELECT study, method, variant, name, value, NULL::DOUBLE AS deviation, 1 AS n, lo, hi
             FROM mine JOIN shown_metrics USING (run_id)
             WHERE (kind = 'timing' OR (kind = 'attack' AND attack = 'u_lira')) AND isfinite(value)
-            QUALIFY row_number() OVER (PARTITION BY method, variant, name ORDER BY started DESC) = 1)
-        FROM per_seed UNION ALL BY NAME FROM single""", {"study": study})
+            QUALIFY row_number() OVER (PARTITION BY study, method, variant, name ORDER BY started DESC) = 1)
+        FROM per_seed UNION ALL BY NAME FROM single""", _given(study))
     heads = _ask(db, f"""
-        WITH {_SHOWN}
-        SELECT method, variant, any_value(source) AS source,
+        WITH {_shown(study)}
+        SELECT study, method, variant, any_value(source) AS source,
                count(DISTINCT seed) FILTER (role = 'seeds' AND kind <> 'attack') AS seeds,
                arg_max(params, started) FILTER (kind = 'unlearned' AND role = 'seeds') AS params
         FROM mine WHERE kind IN ('original', 'retrained', 'unlearned', 'timing', 'attack')
-        GROUP BY method, variant ORDER BY method, variant""", {"study": study})
-    return _spread(heads, rows)
+        GROUP BY study, method, variant ORDER BY study, method, variant""", _given(study))
+    return _one(_spread(heads, rows), study)
 
 
-def seed_runs(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
+def seed_runs(db: DuckDBPyConnection, *, study: str | None = None) -> pd.DataFrame:
     """The models behind the means: one row per finished seed run of a study.
 
     dataset str | model str | method str | variant str | seed int | split int | forget int | run_id str | kind str
     | every metric of SEED_METRICS | started UTC | amortised_s | mode | executor | replicas | precision | device | threads | machine
-    | commit | clean bool | command | params JSON
+    | commit | clean bool | command | params JSON. study: see EVERYWHERE.
     """
     heads = _ask(db, f"""
-        WITH {_SHOWN}
-        SELECT DISTINCT ON (run_id) dataset, model, method, variant, seed, split, forget, run_id, kind, started, amortised_s, mode, executor, replicas,
-               precision, device, threads, machine, "commit", clean, command, params
+        WITH {_shown(study)}
+        SELECT DISTINCT ON (study, run_id) study, dataset, model, method, variant, seed, split, forget, run_id, kind, started, amortised_s, mode,
+               executor, replicas, precision, device, threads, machine, "commit", clean, command, params
         FROM mine WHERE role = 'seeds' AND kind IN ('original', 'retrained', 'unlearned')
-        ORDER BY method, variant, seed, run_id""", {"study": study})
-    values = _ask(db, f"WITH {_MEASURED} PIVOT measured ON name IN {SEED_METRICS} USING any_value(value) GROUP BY run_id", {"study": study})
-    return heads.merge(values, how="left", on="run_id")
+        ORDER BY study, method, variant, seed, run_id""", _given(study))
+    values = _ask(db, f"WITH {_measured(study)} PIVOT measured ON name IN {SEED_METRICS} USING any_value(value) GROUP BY study, run_id", _given(study))
+    return _one(heads.merge(values, how="left", on=["study", "run_id"]), study)
 
 
-def twins(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
+def twins(db: DuckDBPyConnection, *, study: str | None = None) -> pd.DataFrame:
     """Second retrained models, where splits vary with the seed: what retraining's noise is in one split.
 
-    split int | run_id str | retain_accuracy, forget_accuracy, test_accuracy float
+    split int | run_id str | retain_accuracy, forget_accuracy, test_accuracy float. study: see EVERYWHERE.
     """
-    return _ask(db, f"""
-        WITH {_SHOWN}
-        SELECT split, run_id, max(value) FILTER (name = 'retain_accuracy') AS retain_accuracy,
+    return _one(_ask(db, f"""
+        WITH {_shown(study)}
+        SELECT study, split, run_id, max(value) FILTER (name = 'retain_accuracy') AS retain_accuracy,
                max(value) FILTER (name = 'forget_accuracy') AS forget_accuracy, max(value) FILTER (name = 'test_accuracy') AS test_accuracy
-        FROM mine JOIN shown_metrics USING (run_id) WHERE role = 'twin' GROUP BY split, run_id ORDER BY split""", {"study": study})
+        FROM mine JOIN shown_metrics USING (run_id) WHERE role = 'twin' GROUP BY study, split, run_id ORDER BY study, split""", _given(study)), study)
 
 
 def other_runs(db: DuckDBPyConnection, *, study: str, method: str, variant: str) -> pd.DataFrame:
@@ -173,28 +190,29 @@ def trials(db: DuckDBPyConnection, *, study: str, method: str, variant: str = "c
                 {"study": study, "method": method, "variant": variant})
 
 
-def calibration(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
+def calibration(db: DuckDBPyConnection, *, study: str | None = None) -> pd.DataFrame:
     """Whether the attack itself can be believed: one row a check.
 
     method str, what was attacked | attack str | name str | outcome str passed | failed | too few models | value | lo | hi
-    | bound str, in words | run_id str
+    | bound str, in words | run_id str. study: see EVERYWHERE.
     """
-    return _ask(db, f"""
-        WITH {_SHOWN}
-        SELECT DISTINCT mine.method, mine.attack, c.name, c.outcome, c.value, c.lo, c.hi, c.bound, c.run_id
-        FROM calibration c JOIN mine ON mine.run_id = c.run_id ORDER BY c.name""", {"study": study})
+    return _one(_ask(db, f"""
+        WITH {_shown(study)}
+        SELECT DISTINCT mine.study, mine.method, mine.attack, c.name, c.outcome, c.value, c.lo, c.hi, c.bound, c.run_id
+        FROM calibration c JOIN mine ON mine.run_id = c.run_id ORDER BY mine.study, c.name""", _given(study)), study)
 
 
-def attacks(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
+def attacks(db: DuckDBPyConnection, *, study: str | None = None) -> pd.DataFrame:
     """Everything that the newest run of each attack found on each method's models: one row a number.
 
     method str | variant str | attack str | name str, None in the only row of an attack without numbers | value | lo | hi, 95 % interval
-    | error str, why it has none | run_id str
+    | error str, why it has none | run_id str. study: see EVERYWHERE.
     """
-    return _ask(db, f"""
-        WITH {_ATTACKS}
-        SELECT method, variant, attack, m.name, m.value, m.lo, m.hi, error, attacks.run_id FROM attacks LEFT JOIN shown_metrics m USING (run_id)
-        ORDER BY method, variant, attack, m.name""", {"study": study})
+    return _one(_ask(db, f"""
+        WITH {_attacks(study)}
+        SELECT study, method, variant, attack, m.name, m.value, m.lo, m.hi, error, attacks.run_id FROM attacks
+        LEFT JOIN shown_metrics m USING (run_id)
+        ORDER BY study, method, variant, attack, m.name""", _given(study)), study)
 
 
 def curves(db: DuckDBPyConnection, *, study: str, attack: str) -> pd.DataFrame:
@@ -258,48 +276,51 @@ def listed(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
                 {"study": study})
 
 
-def failures(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
+def failures(db: DuckDBPyConnection, *, study: str | None = None) -> pd.DataFrame:
     """Cells of a study that ended in a failure and have no result yet: one row a cell, its last attempt.
 
     role str | kind str | method str | variant str | seed int | split int | status diverged | failed | error str
-    | attempts int | run_id str, of the attempt | command str
+    | attempts int | run_id str, of the attempt | command str. study: see EVERYWHERE.
     """
-    return _ask(db, """
-        WITH tried AS (
-            SELECT m.role, m.member, r.* FROM (SELECT *, split_part(run_id, '.failed-', 1) AS member FROM runs WHERE status <> 'done') r
-            JOIN members m USING (member) WHERE m.run_id = $study AND m.member NOT IN (SELECT run_id FROM runs WHERE status = 'done'))
-        SELECT any_value(role) AS role, any_value(kind) AS kind, any_value(method) AS method, any_value(variant) AS variant,
+    where = "" if study is None else "WHERE m.run_id = $study"
+    return _one(_ask(db, f"""
+        WITH bad AS (SELECT * EXCLUDE (study), split_part(run_id, '.failed-', 1) AS member FROM runs WHERE status <> 'done'),
+        done AS (SELECT run_id AS member FROM runs SEMI JOIN (SELECT DISTINCT member AS run_id FROM bad) USING (run_id) WHERE status = 'done'),
+        tried AS (SELECT m.run_id AS study, m.role, bad.* FROM bad ANTI JOIN done USING (member) JOIN members m USING (member) {where})
+        SELECT study, any_value(role) AS role, any_value(kind) AS kind, any_value(method) AS method, any_value(variant) AS variant,
                any_value(seed) AS seed, any_value(split) AS split, arg_max(status, started) AS status,
                arg_max(error, started) AS error, count(*) AS attempts, arg_max(run_id, started) AS run_id,
                any_value(command) AS command
-        FROM tried GROUP BY member ORDER BY method, seed, split""", {"study": study})
+        FROM tried GROUP BY study, member ORDER BY study, method, seed, split""", _given(study)), study)
 
 
-def provenance(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
+def provenance(db: DuckDBPyConnection, *, study: str | None = None) -> pd.DataFrame:
     """Where a study's numbers come from: one row a kind of run.
 
     kind str | protocol str | runs int | seeds int | splits int | oldest UTC | newest UTC | hours float, of one process
-    | dirty int, runs made with uncommitted changes | commits list | machines list | devices list | modes list
+    | dirty int, runs made with uncommitted changes | commits list | machines list | devices list | modes list. study: see EVERYWHERE.
     """
-    return _ask(db, """
-        WITH once AS (FROM runs WHERE status = 'done' AND run_id IN (SELECT member FROM members WHERE run_id = $study))
-        SELECT kind, protocol, count(*) AS runs, count(DISTINCT seed) AS seeds, count(DISTINCT split) AS splits,
+    where = "" if study is None else "WHERE run_id = $study"
+    return _one(_ask(db, f"""
+        WITH once AS (SELECT m.study, r.* EXCLUDE (study) FROM (SELECT DISTINCT run_id AS study, member FROM members {where}) m
+                      JOIN runs r ON r.run_id = m.member WHERE status = 'done')
+        SELECT study, kind, protocol, count(*) AS runs, count(DISTINCT seed) AS seeds, count(DISTINCT split) AS splits,
                min(started) AS oldest, max(started) AS newest, sum(amortised_s) / 3600 AS hours,
                count(*) FILTER (NOT clean) AS dirty, list(DISTINCT "commit") FILTER ("commit" IS NOT NULL) AS commits,
                list(DISTINCT machine) FILTER (machine IS NOT NULL) AS machines,
                list(DISTINCT device) FILTER (device IS NOT NULL) AS devices, list(DISTINCT mode) FILTER (mode IS NOT NULL) AS modes
-        FROM once GROUP BY kind, protocol ORDER BY kind, protocol""", {"study": study})
+        FROM once GROUP BY study, kind, protocol ORDER BY study, kind, protocol""", _given(study)), study)
 
 
-def method_versions(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
+def method_versions(db: DuckDBPyConnection, *, study: str | None = None) -> pd.DataFrame:
     """Which version of each method made its newest rows, to tell which are older than the method is now.
 
-    method str | variant str | version float, NaN where the cell does not say
+    method str | variant str | version float, NaN where the cell does not say. study: see EVERYWHERE.
     """
-    return _ask(db, f"""
-        WITH {_SHOWN}
-        SELECT method, variant, CAST(arg_max(version, started) AS DOUBLE) AS version FROM mine
-        WHERE role = 'seeds' AND kind = 'unlearned' GROUP BY ALL ORDER BY ALL""", {"study": study})
+    return _one(_ask(db, f"""
+        WITH {_shown(study)}
+        SELECT study, method, variant, CAST(arg_max(version, started) AS DOUBLE) AS version FROM mine
+        WHERE role = 'seeds' AND kind = 'unlearned' GROUP BY ALL ORDER BY ALL""", _given(study)), study)
 
 
 def splits(db: DuckDBPyConnection) -> pd.DataFrame:
@@ -381,8 +402,8 @@ def nearer(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
     | gain, gain_lo, gain_hi float, before minus after with its 95 % t-interval over seeds: larger = moved nearer
     """
     rows = _ask(db, f"""
-        WITH {_MEASURED},
-        one AS (SELECT method, variant, kind, seed, split, name, value FROM mine JOIN measured USING (run_id)
+        WITH {_measured(study)},
+        one AS (SELECT method, variant, kind, seed, split, name, value FROM mine JOIN measured USING (study, run_id)
                 WHERE role = 'seeds' AND kind IN ('original', 'retrained', 'unlearned') AND name IN (SELECT unnest($names)) AND isfinite(value)),
         away AS (
             SELECT o.*, abs(o.value - CASE WHEN o.name IN (SELECT unnest($alike)) THEN 1 WHEN o.name IN (SELECT unnest($apart)) THEN 0
@@ -398,15 +419,30 @@ def nearer(db: DuckDBPyConnection, *, study: str) -> pd.DataFrame:
 
 
 def _spread(heads: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per (method, variant) with three columns a metric, from one row per (method, variant, metric)."""
-    cells: dict[tuple[str, str], dict[str, float]] = {}
-    for row in rows.to_dict("records"):
-        lo, hi = (row["lo"], row["hi"]) if pd.isna(row["deviation"]) else interval(row["value"], row["deviation"], row["n"])
-        name = row["name"]
-        cells.setdefault((row["method"], row["variant"]), {}).update({name: row["value"], f"{name}_lo": lo, f"{name}_hi": hi})
+    """One row per (study, method, variant) with three columns a metric, from one row per (study, method, variant, metric)."""
+    names = ["study", "method", "variant", "name", "value", "lo", "hi", "deviation", "n"]
+    cells: dict[tuple[str, str, str], dict[str, float]] = {}
+    for study, method, variant, name, value, lo, hi, deviation, n in zip(*(rows[name].tolist() for name in names), strict=True):
+        if not pd.isna(deviation):
+            lo, hi = interval(value, deviation, n)
+        cells.setdefault((study, method, variant), {}).update({name: value, f"{name}_lo": lo, f"{name}_hi": hi})
     columns = [f"{metric}{end}" for metric in METRICS for end in ("", "_lo", "_hi")]
-    found = [cells.get(key, {}) for key in zip(heads["method"], heads["variant"], strict=True)]
+    found = [cells.get(key, {}) for key in zip(heads["study"], heads["method"], heads["variant"], strict=True)]
     return pd.concat([heads, pd.DataFrame(found, columns=columns, index=heads.index, dtype=float)], axis=1)
+
+
+def _given(study: str | None) -> dict[str, Any]:
+    return {} if study is None else {"study": study}
+
+
+def _one(rows: pd.DataFrame, study: str | None) -> pd.DataFrame:
+    """Of one study, which needs not be said in every row."""
+    return rows if study is None else rows.drop(columns="study")
+
+
+# what pages ask of many studies: without `study` the answer holds every study's rows, each with its run_id as column `study` in front, for
+# little more than one study's takes
+EVERYWHERE = (results, seed_runs, twins, calibration, attacks, failures, provenance, method_versions)
 
 
 def _ask(db: DuckDBPyConnection, sql: str, values: dict[str, Any]) -> pd.DataFrame:

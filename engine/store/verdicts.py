@@ -25,6 +25,7 @@ is open. Pure functions over answers of `queries`.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf, isfinite, isnan, nan, sqrt
 from typing import Any
 
@@ -57,6 +58,11 @@ class Evidence:
     tuned: frozenset[Key]
     attacks: Mapping[tuple[str, str, str, str], Mapping[str, Any]]
     calibrated: str
+
+    @cached_property
+    def entries(self) -> frozenset[Key]:
+        """All that it has a number of."""
+        return frozenset([*self.cell.means, *((method, variant) for method, variant, *_ in self.attacks)])
 
 
 @dataclass(frozen=True)
@@ -201,8 +207,7 @@ def _attacked(side: Side) -> bool:
 def _key(method: str, claim: Claim, study: Evidence, variants: Mapping[str, Sequence[str]]) -> Key:
     """The entry that a claim is about: the variant that does what released code does where it is asked for and was run."""
     released = (method, "official")
-    there = released in study.cell.means or any(known[:2] == released for known in study.attacks)
-    return released if claim.setting.released and "official" in variants.get(method, ()) and there else (method, "corrected")
+    return released if claim.setting.released and "official" in variants.get(method, ()) and released in study.entries else (method, "corrected")
 
 
 def _measured(study: Evidence, key: Key, side: Side) -> Measured:
