@@ -257,7 +257,9 @@ def exposed(db: DuckDBPyConnection, *, study: str, method: str, variant: str) ->
             SELECT example, any_value(label) AS label, count(*) AS halves, avg(chosen) AS chosen, avg(balanced_accuracy) AS reported
             FROM examples JOIN attacks USING (run_id)
             WHERE attack = 'exposure' AND method = $method AND variant = $variant AND half IS NOT NULL GROUP BY example),
-        scored AS (SELECT e.*, method, variant FROM examples e JOIN attacks USING (run_id) WHERE attack = 'u_lira')
+        scored AS (
+            SELECT e.*, method, variant FROM examples e JOIN attacks USING (run_id)
+            WHERE attack = 'u_lira' AND ((method = $method AND variant = $variant) OR method = 'retrained') AND e.example IN (SELECT example FROM listed))
         SELECT l.*, mine.balanced_accuracy AS all_splits, r.balanced_accuracy AS retrained,
                {", ".join(f"mine.{name}" for name in worlds)}, {", ".join(f"r.{name} AS retrained_{name}" for name in worlds)}
         FROM listed l LEFT JOIN scored mine ON mine.example = l.example AND mine.method = $method AND mine.variant = $variant

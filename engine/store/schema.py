@@ -134,8 +134,8 @@ ROLLUPS: dict[str, tuple[dict[str, tuple[str, str]], str]] = {
     "shown_runs": (
         {name: column for name, column in TABLES["runs"].items() if name != "cell"}
         | {"version": ("BIGINT", "of the method, as `cell` has it"), "forget_share": ("DOUBLE", "as `cell` has it; null: the usual one")},
-        "SELECT r.* EXCLUDE (cell), CAST(cell ->> '$.versions.method' AS BIGINT) AS version, "
-        f"CAST(cell ->> '$.data.forget_share' AS DOUBLE) AS forget_share FROM {{at}}runs r WHERE {_FEW}"),
+        "SELECT r.* EXCLUDE (cell), TRY_CAST(TRY_CAST(cell AS JSON) ->> '$.versions.method' AS BIGINT) AS version, "
+        f"TRY_CAST(TRY_CAST(cell AS JSON) ->> '$.data.forget_share' AS DOUBLE) AS forget_share FROM {{at}}runs r WHERE {_FEW}"),
     "shown_metrics": (
         TABLES["metrics"],
         f"SELECT m.* FROM {{at}}metrics m JOIN {{at}}runs r USING (run_id) WHERE {_FEW}"),

@@ -15,10 +15,11 @@ from pages.ui.formats import Row, Rows
 from pages.ui.theme import Look, look
 
 ALL_VARIANTS = "all"
-_CHOICE, _WRITTEN, _ALONE = "choice", "choice-written", "alone"
+_CHOICE, _WRITTEN, _ALONE, _SAID = "choice", "choice-written", "alone", "said"
+_OF_LAB = ("param-", "sweep-", "variant-of-")  # its widgets whose keys do not end in the page
 _NAMES = ("dataset", "model", "study", "variant", "methods")
 SHARED = frozenset(_NAMES)
-_PICKED = ("claim", "clone", "example", "job", "jobs", "pick", "run", "sweep", "trial")  # what clicks choose and no widget holds
+_PICKED = ("brush", "claim", "clone", "example", "job", "jobs", "pick", "run", "sweep", "trial")  # what clicks choose and no widget holds
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,20 @@ def draw(page: str, studies: Rows, catalogue: Mapping[str, Any], looks: Mapping[
     choice.update(dataset=dataset, model=model, study=study if len(fitting) > 1 else "")
     to_url(choice)
     return Choice(dataset, model, study, variant, tuple(methods))
+
+
+def say_again(page: str) -> None:
+    """Before any widget is drawn: tell the browser once more what those of this page stand at that nobody has changed yet.
+
+    A value that a script gives is told in that run only. A browser that is still drawing when the page runs again, as when an answer of the
+    engine arrives, sees the second run alone, and would start the widget at a default of its own.
+    """
+    said: dict[str, Any] = st.session_state.setdefault(_SAID, {})
+    for key in map(str, list(st.session_state)):
+        if key.endswith(f"@{page}") or (page == "lab" and key.startswith(_OF_LAB)):
+            value = st.session_state[key]
+            if said.setdefault(key, value) == value:
+                st.session_state[key] = value
 
 
 def linked(name: str, key: str, default: Any, read: Callable[[str], Any]) -> None:

@@ -31,6 +31,7 @@ _CSS = """<style>
 @media (min-width: 769px) {[class*="st-key-say-"] p {min-height: 6.2em}}
 [data-testid="stSelectbox"] input, [data-testid="stNumberInput"] input {text-overflow: ellipsis}
 [data-testid="stButtonGroup"] [role="radiogroup"] {flex-wrap: wrap; row-gap: 0.25rem}
+[data-testid="stBaseButton-primary"] *, [data-testid="stMultiSelect"] [data-tag] * {color: var(--lethe-page)}
 [class*="st-key-wide-"] {overflow-x: auto}
 [class*="st-key-wide-"] > * {min-width: 50rem}
 .lethe-example {display: flex; gap: 1rem; align-items: center; min-height: 96px}
@@ -74,14 +75,15 @@ def show(name: str, body: Callable[[View], None]) -> None:
     """Set the page up and draw its body; where results cannot be read, say so in its place."""
     screen = nav.screen(name)
     st.set_page_config(page_title=f"{screen.label} · Lethe", page_icon="💧", layout="wide")
-    st.html(_CSS)
+    style = DARK if st.context.theme.type == "dark" else LIGHT
+    st.html(f"<style>:root {{--lethe-page: {style.page}}}</style>{_CSS}")
+    filters.say_again(name)
     filters.current(name)  # so that the links to other pages carry it
     export.begin()
     _navigation()
     try:
         catalogue = store.catalogue()
         glossary.answer(catalogue)
-        style = DARK if st.context.theme.type == "dark" else LIGHT
         body(View(screen, store.rows(queries.studies), catalogue, looks(catalogue["methods"]), style))
         bundle.offer(screen)
     except StoreError as error:
@@ -102,6 +104,8 @@ def chart(spec: charts.Spec, style: Style, alt: str, **more: Any) -> Any:
     """Put a chart on the page, as wide as its place. alt: what it shows, for those who do not see it."""
     room = 4 * style.text  # Streamlit fits axes into the height, our sizes are of the panel alone
     fitted = {**spec, "height": spec["height"] + room, "padding": {"left": 2, "top": 4, "right": 14, "bottom": 4}}
+    if all("data" in layer for layer in spec["layer"]):
+        del fitted["data"]  # the browser gives Vega the data of the whole by name, and Vega knows no name that no layer uses
     return st.vega_lite_chart(charts.dressed(fitted, style), theme=None, width="stretch", alt=alt, **more)
 
 

@@ -78,3 +78,9 @@ def looks(methods: Iterable[Mapping[str, Any]]) -> dict[str, Look]:
 def look(known: Mapping[str, Look], method: str) -> Look:
     """Of a method that may have left the catalogue: then grey, under its bare name."""
     return known.get(method) or Look(method, "reference", FAMILIES["reference"][1], "cross")
+
+
+def mixed(colour: str, page: str, share: float) -> str:
+    """So much of a colour over the page, both as #rrggbb; the page may be `white`."""
+    both = [[int(one[at:at + 2], 16) for at in (1, 3, 5)] for one in (colour, "#ffffff" if page == "white" else page)]
+    return "#" + "".join(f"{round(share * mine + (1 - share) * under):02x}" for mine, under in zip(*both, strict=True))

@@ -51,11 +51,12 @@ def test_every_figure_and_table_has_a_caption_and_a_source(screen: nav.Screen, s
 def test_visitors_share_nothing_and_a_page_forgets_the_last(site: SimpleNamespace, full: Shipped) -> None:
     site.ship(full)
     one, other = site.open("pages/compare.py"), site.open("pages/compare.py", dataset="fashion_mnist")
-    assert list(shown(one).figures) == ["lethe-compare-digits-cnn"] and list(shown(other).figures) == ["lethe-compare-fashion_mnist-cnn"]
+    of = {name: [f"lethe-compare-{name}-cnn", f"lethe-compare-{name}-cnn-duel"] for name in ("digits", "fashion_mnist")}
+    assert list(shown(one).figures) == of["digits"] and list(shown(other).figures) == of["fashion_mnist"]
     before = shown(one)
     one.switch_page("app.py").run()
     assert list(shown(one).figures) == ["lethe-overview-digits-cnn"]
-    assert list(before.figures) == ["lethe-compare-digits-cnn"]  # a file that is being made then is of the view that it was asked for
+    assert list(before.figures) == of["digits"]  # a file that is being made then is of the view that it was asked for
 
 
 def test_a_fragment_that_runs_alone_replaces_its_own_figure() -> None:
@@ -85,13 +86,14 @@ def test_a_zip_has_every_figure_and_table_and_says_where_they_come_from(site: Si
     app = site.open("pages/compare.py", dataset="digits", methods=["msg", "ga"])
     content = bundle.files(nav.screen("compare"), shown(app))
     stem = "compare/lethe-compare-digits-cnn"
-    assert set(content) == {f"{stem}.{kind}" for kind in ("pdf", "svg", "png", "csv", "tex")} | {"compare/captions.md", "compare/captions.tex"}
+    assert set(content) == {*(f"{stem}{part}.{kind}" for part in ("", "-duel") for kind in ("pdf", "svg", "png", "csv", "tex")),
+                            *(f"{stem}-duel-intervals.{kind}" for kind in ("csv", "tex")), "compare/captions.md", "compare/captions.tex"}
     assert content[f"{stem}.pdf"].startswith(b"%PDF") and content[f"{stem}.png"].startswith(b"\x89PNG") and b"MSG" in content[f"{stem}.svg"]
     told = content["compare/captions.md"].decode()
-    assert told.count("\n## ") == 2 and "180 mm wide" in told
+    assert told.count("\n## ") == 5 and "180 mm wide" in told
     for fact in ("½ is best", "95 % intervals", "10 seeds", "commit 0123abc", "computed 20", "checks passed", "10\u202f% forgotten",
-                 "`/compare?dataset=digits&methods=msg&methods=ga&model=cnn`",
-                 "export-figures --page compare --query 'dataset=digits&methods=msg&methods=ga&model=cnn'",
+                 "`/compare?area=none&dataset=digits&duel=msg%2Cga&duel_metric=test_retention&duel_over=main&methods=msg&methods=ga&model=cnn&x=both",
+                 "export-figures --page compare --query 'area=none&dataset=digits&duel=msg%2Cga&",
                  "python -m engine study run data/studies/embedded.yaml"):
         assert fact in told, fact
     floats = content["compare/captions.tex"].decode()
@@ -143,10 +145,10 @@ def test_a_caption_names_every_study_once(site: SimpleNamespace, full: Shipped) 
 def test_headless_gives_what_the_page_gives(site: SimpleNamespace, full: Shipped, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     site.ship(full)
     query = shown(site.open("pages/compare.py", methods=["msg", "ga"], pick="ga/corrected")).query
-    assert headless.write(headless.Request(pages=["compare"], query=query, zip=str(tmp_path / "f.zip")))["files"] == 7
+    assert headless.write(headless.Request(pages=["compare"], query=query, zip=str(tmp_path / "f.zip")))["files"] == 14
     site_made = bundle.zipped(bundle.files(nav.screen("compare"), shown(site.open("pages/compare.py", **parse_qs(query)))))
     assert (tmp_path / "f.zip").read_bytes() == site_made
-    assert "compare: 1 figure, 1 table" in capsys.readouterr().err
+    assert "compare: 2 figures, 3 tables" in capsys.readouterr().err
     document = headless.write(headless.Request(pages=["compare", "overview", "compare"], query="?dataset=digits", out=str(tmp_path / "out"), **SMALL, width=88))
     assert list(document["pages"]) == ["compare", "overview"]
     there = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*"))
@@ -208,9 +210,9 @@ def test_command_line(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("one.zip", "two.zip")]
     for file in files:
         made = ran("--page", "compare", "--format", "svg", "--zip", str(file), "--json")
-        assert made.returncode == 0 and made.stderr == "compare: 1 figure, 1 table\n"
-        shown_there = {kind: ["lethe-compare-digits-cnn"] for kind in ("figures", "tables")}
-        assert json.loads(made.stdout) == {"path": str(file), "files": 5, "pages": {"compare": shown_there}}
+        assert made.returncode == 0 and made.stderr == "compare: 2 figures, 3 tables\n"
+        names = ["lethe-compare-digits-cnn", "lethe-compare-digits-cnn-duel", "lethe-compare-digits-cnn-duel-intervals"]
+        assert json.loads(made.stdout) == {"path": str(file), "files": 10, "pages": {"compare": {"figures": names[:2], "tables": names}}}
     assert files[0].read_bytes() == files[1].read_bytes()
     refused = ran("--page", "compare", "--zip", str(files[0]), "--width", "1")
     assert refused.returncode == 2 and refused.stdout == ""

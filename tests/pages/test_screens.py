@@ -129,9 +129,9 @@ def test_filters_go_to_the_url_and_follow(site: SimpleNamespace, full: Shipped) 
     app.multiselect[0].set_value(["msg", "ct"]).run()
     assert app.query_params["methods"] == ["msg", "ct"] and app.query_params["dataset"] == "digits"
     assert list(app.dataframe[0].value["Method"]) == ["Retrained", "MSG", "CT", "Original"]
-    app.selectbox[0].set_value("fashion_mnist").run()
+    app.selectbox(key="dataset@compare").set_value("fashion_mnist").run()
     app.switch_page("app.py").run()
-    assert app.selectbox[0].value == "fashion_mnist" and app.multiselect[0].value == ["msg", "ct"]
+    assert app.selectbox(key="dataset@overview").value == "fashion_mnist" and app.multiselect[0].value == ["msg", "ct"]
     assert app.query_params["methods"] == ["msg", "ct"]
 
 
@@ -173,5 +173,5 @@ def test_many_studies_of_one_kind(site: SimpleNamespace, full: Shipped) -> None:
     ingest.ingest(site.home)
     app = site.open("pages/compare.py")
     assert "10 seeds" in said(app) and app.query_params["study"] == full.studies["embedded"]
-    app.selectbox[2].set_value(mine).run()
+    app.selectbox(key="study@compare").set_value(mine).run()
     assert app.query_params["study"] == mine and "2 seeds" in said(app)
