@@ -238,7 +238,7 @@ def epsilons(rows: Sequence[tuple[str, str, str, float, float]], names: Mapping[
             "axis": {"title": "ε at least, at 95 % (lower is better)", "tickCount": 5, "format": ".1f"}}
     at_y = vega.rows("name", order, style)
     shape = {"field": "attack", "type": "nominal", "scale": {"domain": [names.get(kind, kind) for kind in kinds], "range": list(_SHAPES[:len(kinds)])},
-             "legend": _key(style) if len(kinds) > 1 else None}
+             "legend": {**_key(style), "symbolFillColor": style.muted, "symbolStrokeColor": style.muted} if len(kinds) > 1 else None}
     tips = [{"field": "name", "title": "Method"}, {"field": "attack", "title": "Attack"}, {"field": "value", "title": "ε at least", "format": ".2f"},
             {"field": "most", "title": "Can be shown at most", "format": ".2f"}]
     layers = [vega.layer("rule", {"x": {**at_x, "field": "end"}}, [{"end": end} for end in ends], color=style.muted, strokeDash=[4, 4],

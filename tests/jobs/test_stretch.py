@@ -61,8 +61,8 @@ def test_stretches_add_up_and_nothing_is_done_twice(checked: list[study.Study], 
     for number, names in enumerate((sorted(first), second)):
         folder = tmp_path / f"shards{number}"
         folder.mkdir()
-        shards = stretch.packed(tmp_path / ("one", "two")[number] / "runs", names, folder, limit=40_000)
-        assert len(shards) > 1 and all(shard.stat().st_size <= 40_000 for shard in shards)
+        shards = stretch.packed(tmp_path / ("one", "two")[number] / "runs", names, folder, limit=80_000)
+        assert len(shards) > 1 and all(shard.stat().st_size <= 80_000 for shard in shards)
         for shard in shards:
             with tarfile.open(shard) as archive:
                 archive.extractall(lethe_home / "runs", filter="data")
