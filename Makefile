@@ -16,7 +16,7 @@ else
 INSTALL := $(BIN)/python -m uv pip install --python $(BIN)/python --compile-bytecode -r requirements.txt
 endif
 
-.PHONY: help setup app test test-ray study bench lint types docs
+.PHONY: help setup app test test-ray study bench lint types docs screenshots
 
 help:
 	@echo "make setup   .venv with everything in requirements.txt (PYTHON=python3.12 to choose, TORCH=cpu for the small wheel)"
@@ -28,6 +28,7 @@ help:
 	@echo "make lint    ruff and the import contracts"
 	@echo "make types   pyright"
 	@echo "make docs    write docs/methods.md and docs/schema.md anew"
+	@echo "make screenshots  every page in Chromium, light, dark and narrow, into screenshots/"
 
 setup: $(STAMP)
 
@@ -72,3 +73,6 @@ types: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m docs.generate
+
+screenshots: $(STAMP)
+	$(BIN)/python -m docs.screenshots screenshots $(ARGS)

@@ -231,14 +231,15 @@ DEEDS: dict[str, tuple[Callable[[Page], None], str]] = {
     "search": (chosen("Method", "GA"), "of=ga"),
     "inside": (chosen("Follow", "GA"), "who=ga"),
     "advisor": (typed("Test accuracy lost, at most points", "2.5"), "a_loss=2.5"),
-    "reproduction": (lambda page: page.get_by_role("button", name=re.compile("not run")).click(), "verdict="),
+    "reproduction": (lambda page: page.get_by_role("button", name=re.compile("not run")).click(), "not+run"),
     "lab": (chosen("Method", "GA"), "method=ga"),
     "data": (pressed("Ask in SQL"), "view=sql"),
 }
 VIEW = """() => {
     const all = (selector, of) => [...document.querySelectorAll(selector)].map(of)
     return {text: document.querySelector('[data-testid=stMain]').innerText, fields: all('input, textarea', field => field.value),
-            chosen: all('[aria-checked=true]', one => one.innerText), marks: all('[data-testid=stVegaLiteChart] [aria-label]', mark => mark.ariaLabel)}
+            chosen: all('[aria-checked=true], [aria-pressed=true], [data-testid$=Active]', one => one.innerText),
+            marks: all('[data-testid=stVegaLiteChart] [aria-label]', mark => mark.ariaLabel)}
 }"""
 
 
