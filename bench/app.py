@@ -224,12 +224,14 @@ def report(times: Times, visitors: int, now: float, most: float, home: Path) -> 
 
     turned, opened = ([s for _, s in found] for found in (times.filters, times.pages))
     store = sum(path.stat().st_size for path in (home / "store").glob("*")) / 1e6
+    made = source()
     with reader.open_results(None, home) as db:
         rows = {table: db.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0] for table in ("runs", "metrics", "examples")}
     return "\n".join([
         f"## {datetime.now(UTC):%Y-%m-%d}, the app under {visitors} visitors ({machine('cpu')})", "",
         f"A synthetic store of {rows['runs']:,} runs, {rows['metrics']:,} metrics and {rows['examples']:,} rows of single examples ({store:,.0f} MB, "
-        f"`python -m bench.scale`), beside the shipped one; `python -m bench.app`, visitors on the same processors; commit {str(source()['commit'])[:10]}.", "",
+        f"`python -m bench.scale`), beside the shipped one; `python -m bench.app`, visitors on the same processors; "
+        f"commit {str(made['commit'])[:10]}{'' if made['clean'] else ', with uncommitted changes'}.", "",
         "| page | first ever, s | again, s | opened by visitors, p95 s (times) | control turned, p50 ms | p95 ms (times) |", "|---|---|---|---|---|---|",
         *(line(page.name) for page in PAGES),
         f"| all | {max(times.cold.values()):.2f} at most | {max(times.again.values()):.2f} at most | {percentile(opened, 0.95):.2f} ({len(opened)}) "

@@ -16,7 +16,7 @@ from engine.metrics.procrustes import procrustes
 
 _MINE = """
 mine AS (
-    SELECT DISTINCT r.run_id, r.kind, r.method, r.variant, r.seed, r.split FROM members m JOIN runs r ON r.run_id = m.member
+    SELECT DISTINCT r.run_id, r.kind, r.method, r.variant, r.seed, r.split FROM members m JOIN shown_runs r ON r.run_id = m.member
     WHERE m.run_id = $study AND m.role = 'seeds' AND r.status = 'done' AND r.kind IN ('original', 'retrained', 'unlearned'))
 """
 # of one row a seed: column -> its mean, deviation and number over all, and over each half
